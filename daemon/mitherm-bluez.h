@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "mitherm-radio.h"
+
+G_BEGIN_DECLS
+
+#define MITHERM_TYPE_BLUEZ (mitherm_bluez_get_type ())
+G_DECLARE_FINAL_TYPE (MithermBluez, mitherm_bluez, MITHERM, BLUEZ, GObject)
+
+/**
+ * mitherm_bluez_new:
+ * @connection: the bus on which org.bluez lives (or will, or comes back)
+ *
+ * The radio on BlueZ. Works without a running bluetoothd: adapters appear when it does.
+ */
+MithermRadio *mitherm_bluez_new (GDBusConnection *connection);
+
+G_END_DECLS
