@@ -2,3 +2,249 @@
 #include "config.h"
 
 #include "mi-procedure.h"
+
+#include "mi-procedure-private.h"
+
+#include <string.h>
+
+#define EFFECT_MAX_LEN 512
+
+void
+mi_keys_clear (MiKeys *keys)
+{
+  g_return_if_fail (keys != NULL);
+  explicit_bzero (keys, sizeof *keys);
+}
+
+void
+mi_effects_reset (MiEffects *effects)
+{
+  g_return_if_fail (effects != NULL);
+  /* Not the arena: 16 KiB are not worth touching in every step. */
+  effects->n = 0;
+  effects->arena_used = 0;
+  effects->deadline_ms = -1;
+  effects->overflow = FALSE;
+}
+
+MiEffect *
+mi_effects_add (MiEffects *effects, MiEffectKind kind, guint16 channel)
+{
+  /* The last place is kept for FAILED. */
+  static MiEffect dropped;
+  guint room = kind == MI_EFFECT_FAILED ? MI_EFFECTS_MAX : MI_EFFECTS_MAX - 1;
+  MiEffect *effect;
+
+  g_return_val_if_fail (effects != NULL, &dropped);
+  if (effects->n >= room)
+    {
+      effects->overflow = TRUE;
+      return &dropped;
+    }
+  effect = &effects->items[effects->n++];
+  memset (effect, 0, sizeof *effect);
+  effect->kind = kind;
+  effect->channel = channel;
+  effect->deadline_ms = -1;
+  return effect;
+}
+
+void
+mi_effects_write (MiEffects *effects, guint16 channel, const guint8 *data, gsize len)
+{
+  MiEffect *effect;
+
+  g_return_if_fail (effects != NULL && (data != NULL || len == 0));
+  if (len > EFFECT_MAX_LEN || len > sizeof effects->arena - effects->arena_used
+      || effects->n >= MI_EFFECTS_MAX - 1)
+    {
+      effects->overflow = TRUE;
+      return;
+    }
+  effect = mi_effects_add (effects, MI_EFFECT_WRITE, channel);
+  effect->data = effects->arena + effects->arena_used;
+  effect->len = len;
+  if (len > 0)
+    memcpy (effects->arena + effects->arena_used, data, len);
+  effects->arena_used += len;
+}
+
+const char *
+mi_event_kind_name (MiEventKind kind)
+{
+  switch (kind)
+    {
+    case MI_EVENT_START:
+      return "start";
+    case MI_EVENT_RECEIVED:
+      return "received";
+    case MI_EVENT_WRITTEN:
+      return "written";
+    case MI_EVENT_VALUE:
+      return "value";
+    case MI_EVENT_IO_FAILED:
+      return "io-failed";
+    case MI_EVENT_TIMER:
+      return "timer";
+    case MI_EVENT_PERSISTED:
+      return "persisted";
+    case MI_EVENT_PERSIST_FAILED:
+      return "persist-failed";
+    case MI_EVENT_CREDENTIAL:
+      return "credential";
+    case MI_EVENT_CREDENTIAL_REFUSED:
+      return "credential-refused";
+    case MI_EVENT_CANCEL:
+      return "cancel";
+    case MI_EVENT_LINK_LOST:
+      return "link-lost";
+    }
+  return "unknown";
+}
+
+gpointer
+mi_procedure_alloc (const MiProcedureClass *klass, guint state)
+{
+  MiProcedure *self = g_malloc0 (klass->size);
+
+  self->klass = klass;
+  self->state = state;
+  self->state_deadline_ms = -1;
+  return self;
+}
+
+void
+mi_procedure_enter (MiProcedure *self, guint state)
+{
+  guint limit_ms = self->klass->states[state].limit_ms;
+
+  self->state = state;
+  self->state_deadline_ms = limit_ms > 0 ? self->now_ms + limit_ms : -1;
+}
+
+void
+mi_procedure_done (MiProcedure *self, MiEffects *effects)
+{
+  mi_effects_add (effects, MI_EFFECT_DONE, 0);
+  self->finished = TRUE;
+}
+
+gboolean
+mi_procedure_default (MiProcedure *self, const MiEvent *event, GError **error)
+{
+  const char *state = mi_procedure_get_state_name (self);
+
+  switch (event->kind)
+    {
+    case MI_EVENT_CANCEL:
+      g_set_error (error, MI_ERROR, MI_ERROR_CANCELLED, "cancelled in state %s", state);
+      return FALSE;
+    case MI_EVENT_LINK_LOST:
+      g_set_error (error, MI_ERROR, MI_ERROR_LINK_LOST, "link lost in state %s", state);
+      return FALSE;
+    case MI_EVENT_TIMER:
+      if (self->state_deadline_ms < 0 || event->now_ms < self->state_deadline_ms)
+        return TRUE;
+      g_set_error (error, MI_ERROR, MI_ERROR_TIMEOUT, "no answer in state %s within %u ms", state,
+                   self->klass->states[self->state].limit_ms);
+      return FALSE;
+    case MI_EVENT_IO_FAILED:
+      g_set_error (error, MI_ERROR, MI_ERROR_IO, "characteristic %04x failed in state %s",
+                   event->channel, state);
+      return FALSE;
+    case MI_EVENT_START:
+    case MI_EVENT_RECEIVED:
+    case MI_EVENT_WRITTEN:
+    case MI_EVENT_VALUE:
+    case MI_EVENT_PERSISTED:
+    case MI_EVENT_PERSIST_FAILED:
+    case MI_EVENT_CREDENTIAL:
+    case MI_EVENT_CREDENTIAL_REFUSED:
+      break;
+    }
+  g_set_error (error, MI_ERROR, MI_ERROR_PROTOCOL, "unexpected event %s in state %s",
+               mi_event_kind_name (event->kind), state);
+  return FALSE;
+}
+
+static void
+fail (MiProcedure *self, MiEffects *effects, GError *error)
+{
+  self->finished = TRUE;
+  self->error = error;
+  g_prefix_error (&self->error, "%s: ", self->klass->name);
+  mi_effects_add (effects, MI_EFFECT_FAILED, 0)->error = self->error;
+}
+
+static gint64
+next_deadline (MiProcedure *self)
+{
+  gint64 other = self->klass->deadline != NULL ? self->klass->deadline (self) : -1;
+
+  if (self->state_deadline_ms < 0)
+    return other;
+  return other < 0 ? self->state_deadline_ms : MIN (other, self->state_deadline_ms);
+}
+
+void
+mi_procedure_step (MiProcedure *self, const MiEvent *event, MiEffects *effects)
+{
+  GError *error = NULL;
+  gboolean ok;
+
+  g_return_if_fail (self != NULL && event != NULL && effects != NULL);
+  mi_effects_reset (effects);
+  if (self->finished)
+    return;
+  self->now_ms = event->now_ms;
+  if (self->klass->dispatch != NULL)
+    ok = self->klass->dispatch (self, event, effects, &error);
+  else
+    ok = self->klass->states[self->state].handler (self, event, effects, &error);
+  if (ok && effects->overflow && !self->finished)
+    {
+      g_set_error (&error, MI_ERROR, MI_ERROR_PROTOCOL, "too many effects in state %s",
+                   mi_procedure_get_state_name (self));
+      ok = FALSE;
+    }
+  if (!ok)
+    fail (self, effects, error);
+  if (!self->finished)
+    effects->deadline_ms = next_deadline (self);
+}
+
+const char *
+mi_procedure_get_name (MiProcedure *self)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+  return self->klass->name;
+}
+
+const char *
+mi_procedure_get_state_name (MiProcedure *self)
+{
+  g_return_val_if_fail (self != NULL, NULL);
+  return self->klass->states[self->state].name;
+}
+
+gboolean
+mi_procedure_is_finished (MiProcedure *self)
+{
+  g_return_val_if_fail (self != NULL, TRUE);
+  return self->finished;
+}
+
+void
+mi_procedure_free (MiProcedure *self)
+{
+  gsize size;
+
+  if (self == NULL)
+    return;
+  size = self->klass->size;
+  if (self->klass->clear != NULL)
+    self->klass->clear (self);
+  g_clear_error (&self->error);
+  explicit_bzero (self, size);
+  g_free (self);
+}
