@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The commands that pass files to the daemon and back: image, keys. */
+#include "config.h"
+
+#include "app.h"
+#include "output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gio/gunixfdlist.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define CALL_FLAGS G_DBUS_CALL_FLAGS_ALLOW_INTERACTIVE_AUTHORIZATION
+
+/* Takes @fd. */
+static GUnixFDList *
+pass (int fd, GError **error)
+{
+  g_autoptr (GUnixFDList) fds = g_unix_fd_list_new ();
+  gboolean passed = g_unix_fd_list_append (fds, fd, error) >= 0;
+
+  close (fd);
+  return passed ? g_steal_pointer (&fds) : NULL;
+}
+
+static ExitStatus
+run_image (App *app, int argc, char **argv)
+{
+  g_autoptr (MithermDBusManager1) manager = NULL;
+  g_autoptr (GUnixFDList) fds = NULL;
+  g_autoptr (GVariant) facts = NULL;
+  g_autoptr (GError) error = NULL;
+  ExitStatus status;
+  int fd;
+
+  app_parse (app, &cmd_image, NULL, &argc, &argv);
+  if (argc != 2)
+    return app_usage (&cmd_image, "image takes one file");
+  fd = app_open_file (argv[1], &status);
+  if (fd < 0)
+    return status;
+  fds = pass (fd, &error);
+  if (fds == NULL)
+    return app_report (app, error);
+  manager = app_get_manager (app, &status);
+  if (manager == NULL)
+    return status;
+  if (!mitherm_dbus_manager1_call_inspect_image_sync (manager, g_variant_new_handle (0), CALL_FLAGS,
+                                                      -1, fds, &facts, NULL, NULL, &error))
+    return app_report (app, error);
+  if (app->json)
+    output_json (facts);
+  else
+    output_facts (facts, 0);
+  return EXIT_DONE;
+}
+
+const Command cmd_image = { "image", "FILE", "tell what a firmware file is",
+                            "Nothing is changed and nothing is sent.", run_image };
+
+static void
+print_problems (GVariant *problems)
+{
+  for (gsize i = 0; i < g_variant_n_children (problems); i++)
+    {
+      g_autoptr (GVariant) problem = g_variant_get_child_value (problems, i);
+      guint32 line = 0;
+      const char *field = "", *reason = "";
+      g_autofree char *clean = NULL;
+
+      g_variant_lookup (problem, "line", "u", &line);
+      g_variant_lookup (problem, "field", "&s", &field);
+      g_variant_lookup (problem, "reason", "&s", &reason);
+      clean = output_clean (reason);
+      fprintf (stderr, "line %u: %s: %s\n", line, field, clean);
+    }
+}
+
+static ExitStatus
+keys_import (App *app, const char *path)
+{
+  g_autoptr (MithermDBusManager1) manager = NULL;
+  g_autoptr (GUnixFDList) fds = NULL;
+  g_autoptr (GVariant) problems = NULL;
+  g_autoptr (GError) error = NULL;
+  guint imported, skipped;
+  ExitStatus status;
+  int fd = app_open_file (path, &status);
+
+  if (fd < 0)
+    return status;
+  fds = pass (fd, &error);
+  if (fds == NULL)
+    return app_report (app, error);
+  manager = app_get_manager (app, &status);
+  if (manager == NULL)
+    return status;
+  if (!mitherm_dbus_manager1_call_import_keys_sync (
+          manager, g_variant_new_handle (0), g_variant_new ("a{sv}", NULL), CALL_FLAGS, -1, fds,
+          &imported, &skipped, &problems, NULL, NULL, &error))
+    return app_report (app, error);
+  if (app->json)
+    output_json (
+        g_variant_new_parsed ("{'imported': <%u>, 'skipped': <%u>, 'problems': <%@aa{sv}>}",
+                              imported, skipped, problems));
+  else
+    printf ("%u imported, %u skipped\n", imported, skipped);
+  print_problems (problems);
+  return g_variant_n_children (problems) > 0 && imported == 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+static gboolean
+copy_out (int memory, int out, GError **error)
+{
+  char buffer[4096];
+  ssize_t n;
+
+  if (lseek (memory, 0, SEEK_SET) < 0)
+    n = -1;
+  else
+    while ((n = read (memory, buffer, sizeof buffer)) > 0)
+      for (ssize_t done = 0, w; done < n; done += w)
+        if ((w = write (out, buffer + done, (size_t) (n - done))) < 0)
+          {
+            g_set_error (error, G_IO_ERROR, g_io_error_from_errno (errno), "%s",
+                         g_strerror (errno));
+            explicit_bzero (buffer, sizeof buffer);
+            return FALSE;
+          }
+  explicit_bzero (buffer, sizeof buffer);
+  if (n < 0)
+    g_set_error (error, G_IO_ERROR, g_io_error_from_errno (errno), "%s", g_strerror (errno));
+  return n == 0;
+}
+
+static ExitStatus
+keys_export (App *app, const char *path, MithermDBusDevice1 *device)
+{
+  g_autoptr (MithermDBusManager1) manager = NULL;
+  g_autoptr (GUnixFDList) fds = NULL;
+  g_autoptr (GError) error = NULL;
+  g_auto (GVariantDict) options = G_VARIANT_DICT_INIT (NULL);
+  ExitStatus status;
+  int memory = memfd_create ("mithermctl", MFD_CLOEXEC), out;
+  gboolean done;
+
+  if (memory < 0)
+    return EXIT_FAILED;
+  fds = g_unix_fd_list_new ();
+  manager = app_get_manager (app, &status);
+  if (manager == NULL || g_unix_fd_list_append (fds, memory, NULL) < 0)
+    {
+      close (memory);
+      return status;
+    }
+  if (device != NULL)
+    g_variant_dict_insert (&options, "device", "o",
+                           g_dbus_proxy_get_object_path (G_DBUS_PROXY (device)));
+  if (!mitherm_dbus_manager1_call_export_keys_sync (manager, g_variant_new_handle (0),
+                                                    g_variant_dict_end (&options), CALL_FLAGS, -1,
+                                                    fds, NULL, NULL, &error))
+    {
+      close (memory);
+      return app_report (app, error);
+    }
+  out = path == NULL || g_str_equal (path, "-")
+            ? dup (STDOUT_FILENO)
+            : open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  done = out >= 0 && copy_out (memory, out, &error);
+  if (!done)
+    fprintf (stderr, "mithermctl: cannot write %s: %s\n", path != NULL ? path : "standard output",
+             error != NULL ? error->message : g_strerror (errno));
+  close (memory);
+  if (out >= 0 && close (out) < 0)
+    done = FALSE;
+  return done ? EXIT_DONE : EXIT_FAILED;
+}
+
+static ExitStatus
+keys_list (App *app)
+{
+  g_autolist (GDBusObject) objects = NULL;
+  g_autoptr (Table) table = table_new (4);
+  ExitStatus status;
+
+  if (!app_connect (app, &status))
+    return status;
+  objects = g_dbus_object_manager_get_objects (app->objects);
+  table_add (table, "ADDRESS", "NAME", "MODEL", "BOUND", NULL);
+  for (GList *l = objects; l != NULL; l = l->next)
+    {
+      g_autoptr (MithermDBusDevice1) device = mitherm_dbus_object_get_device1 (l->data);
+
+      if (device == NULL || !mitherm_dbus_device1_get_has_keys (device))
+        continue;
+      if (app->json)
+        output_json (output_properties (G_DBUS_PROXY (device)));
+      else
+        table_add (table, mitherm_dbus_device1_get_address (device),
+                   mitherm_dbus_device1_get_name (device), mitherm_dbus_device1_get_model (device),
+                   mitherm_dbus_device1_get_bound (device), NULL);
+    }
+  if (!app->json)
+    table_print (table);
+  return EXIT_DONE;
+}
+
+static ExitStatus
+keys_forget (App *app, const char *name, gboolean purge)
+{
+  g_autoptr (MithermDBusDevice1) device = NULL;
+  g_autoptr (GError) error = NULL;
+  g_auto (GVariantDict) options = G_VARIANT_DICT_INIT (NULL);
+  ExitStatus status;
+
+  device = app_find_device (app, name, &status);
+  if (device == NULL)
+    return status;
+  if (purge)
+    g_variant_dict_insert (&options, "purge", "b", TRUE);
+  if (!mitherm_dbus_device1_call_forget_sync (device, g_variant_dict_end (&options), CALL_FLAGS, -1,
+                                              NULL, &error))
+    return app_report (app, error);
+  return EXIT_DONE;
+}
+
+static ExitStatus
+run_keys (App *app, int argc, char **argv)
+{
+  gboolean purge = FALSE;
+  g_autofree char *only = NULL;
+  const GOptionEntry entries[]
+      = { { "purge", 0, 0, G_OPTION_ARG_NONE, &purge,
+            "forget: erase the keys instead of keeping them as history", NULL },
+          { "device", 0, 0, G_OPTION_ARG_STRING, &only, "export: only this thermometer", "DEV" },
+          G_OPTION_ENTRY_NULL };
+  g_autoptr (MithermDBusDevice1) device = NULL;
+  const char *verb;
+  ExitStatus status;
+
+  app_parse (app, &cmd_keys, entries, &argc, &argv);
+  verb = argc > 1 ? argv[1] : "";
+  if (g_str_equal (verb, "list") && argc == 2)
+    return keys_list (app);
+  if (g_str_equal (verb, "import") && argc == 3)
+    return keys_import (app, argv[2]);
+  if (g_str_equal (verb, "forget") && argc == 3)
+    return keys_forget (app, argv[2], purge);
+  if (!g_str_equal (verb, "export") || argc > 3)
+    return app_usage (&cmd_keys, "keys takes list, import FILE, export [FILE] or forget DEV");
+  if (only != NULL && (device = app_find_device (app, only, &status)) == NULL)
+    return status;
+  return keys_export (app, argc == 3 ? argv[2] : NULL, device);
+}
+
+const Command cmd_keys
+    = { "keys", "list | import FILE | export [FILE] | forget DEV", "manage stored keys",
+        "Keys are secrets: files that export makes are readable by you alone. - stands for\n"
+        "standard input or output. forget keeps the keys as history; with --purge they are\n"
+        "gone for good, and only a new registration or the vendor's account brings keys back.",
+        run_keys };

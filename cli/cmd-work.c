@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The commands that start a job on one thermometer. */
+#include "config.h"
+
+#include "app.h"
+#include "output.h"
+
+#include <gio/gunixfdlist.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define CALL_FLAGS G_DBUS_CALL_FLAGS_ALLOW_INTERACTIVE_AUTHORIZATION
+
+#define DEV_HELP "DEV is an address, a unique name, or nothing when there is only one.\n"
+
+static gboolean detach;
+#define DETACH_ENTRY                                                                               \
+  {                                                                                                \
+    "detach", 'd', 0, G_OPTION_ARG_NONE, &detach, "Print the job and do not wait for it", NULL     \
+  }
+
+static ExitStatus
+follow (App *app, gboolean called, const char *job, GError *error)
+{
+  if (!called)
+    return app_report (app, error);
+  if (!detach)
+    return app_follow_job (app, job);
+  if (app->json)
+    output_json (g_variant_new_parsed ("{'job': <%s>}", job));
+  else
+    printf ("%s\n", job);
+  return EXIT_DONE;
+}
+
+static ExitStatus
+run_activate (App *app, int argc, char **argv)
+{
+  gboolean force = FALSE;
+  int timeout_s = 0;
+  const GOptionEntry entries[]
+      = { { "force", 'f', 0, G_OPTION_ARG_NONE, &force,
+            "Register although it is bound or keys are stored", NULL },
+          { "timeout", 't', 0, G_OPTION_ARG_INT, &timeout_s, "Give up after that long", "SECONDS" },
+          DETACH_ENTRY,
+          G_OPTION_ENTRY_NULL };
+  g_autoptr (MithermDBusDevice1) device = NULL;
+  g_autofree char *job = NULL;
+  g_autoptr (GError) error = NULL;
+  g_auto (GVariantDict) options = G_VARIANT_DICT_INIT (NULL);
+  ExitStatus status;
+  gboolean called;
+
+  app_parse (app, &cmd_activate, entries, &argc, &argv);
+  if (argc > 2 || timeout_s < 0)
+    return app_usage (&cmd_activate, argc > 2 ? "activate takes one thermometer at most"
+                                              : "--timeout is negative");
+  device = app_find_device (app, argc > 1 ? argv[1] : NULL, &status);
+  if (device == NULL)
+    return status;
+  if (force)
+    g_variant_dict_insert (&options, "force", "b", TRUE);
+  if (timeout_s > 0)
+    g_variant_dict_insert (&options, "timeout", "u", (guint) timeout_s);
+  called = mitherm_dbus_device1_call_activate_sync (device, g_variant_dict_end (&options),
+                                                    CALL_FLAGS, -1, &job, NULL, &error);
+  return follow (app, called, job, error);
+}
+
+const Command cmd_activate
+    = { "activate", "[DEV]", "register a thermometer and keep its keys",
+        DEV_HELP
+        "The new keys are on disk before the thermometer can accept them. It leaves the vendor's\n"
+        "app: --force is needed where it is bound already.",
+        run_activate };
+
+static ExitStatus
+run_login (App *app, int argc, char **argv)
+{
+  gboolean passive = FALSE;
+  const GOptionEntry entries[] = { { "passive", 'p', 0, G_OPTION_ARG_NONE, &passive,
+                                     "Only check the bind key on advertisements", NULL },
+                                   DETACH_ENTRY,
+                                   G_OPTION_ENTRY_NULL };
+  g_autoptr (MithermDBusDevice1) device = NULL;
+  g_autofree char *job = NULL;
+  g_autoptr (GError) error = NULL;
+  g_auto (GVariantDict) options = G_VARIANT_DICT_INIT (NULL);
+  ExitStatus status;
+  gboolean called;
+
+  app_parse (app, &cmd_login, entries, &argc, &argv);
+  if (argc > 2)
+    return app_usage (&cmd_login, "login takes one thermometer at most");
+  device = app_find_device (app, argc > 1 ? argv[1] : NULL, &status);
+  if (device == NULL)
+    return status;
+  if (passive)
+    g_variant_dict_insert (&options, "passive", "b", TRUE);
+  called = mitherm_dbus_device1_call_login_sync (device, g_variant_dict_end (&options), CALL_FLAGS,
+                                                 -1, &job, NULL, &error);
+  return follow (app, called, job, error);
+}
+
+const Command cmd_login
+    = { "login", "[DEV]", "prove the stored keys of a thermometer",
+        DEV_HELP "Tries the current keys, then older ones, and keeps the set that works.",
+        run_login };
+
+/* The options of update, as given. */
+typedef struct
+{
+  gboolean activate;
+  char *expect_version;
+  char *accept;
+  int window;
+  char *transport;
+} UpdateOptions;
+
+static GVariant *
+update_options (const UpdateOptions *given)
+{
+  g_auto (GVariantDict) options = G_VARIANT_DICT_INIT (NULL);
+
+  if (given->activate)
+    g_variant_dict_insert (&options, "activate", "b", TRUE);
+  if (given->expect_version != NULL)
+    g_variant_dict_insert (&options, "expect-version", "s", given->expect_version);
+  if (given->accept != NULL)
+    {
+      g_auto (GStrv) risks = g_strsplit (given->accept, ",", -1);
+      g_variant_dict_insert (&options, "accept", "^as", risks);
+    }
+  if (given->window > 0)
+    g_variant_dict_insert (&options, "window", "u", (guint) given->window);
+  if (given->transport != NULL)
+    g_variant_dict_insert (&options, "transport", "s", given->transport);
+  return g_variant_dict_end (&options);
+}
+
+static ExitStatus
+update_device (App *app, const char *name, const char *path, const UpdateOptions *given)
+{
+  g_autoptr (GUnixFDList) fds = g_unix_fd_list_new ();
+  g_autoptr (MithermDBusDevice1) device = NULL;
+  g_autofree char *job = NULL;
+  g_autoptr (GError) error = NULL;
+  ExitStatus status;
+  gboolean called;
+  int fd = app_open_file (path, &status);
+
+  if (fd < 0)
+    return status;
+  called = g_unix_fd_list_append (fds, fd, &error) >= 0;
+  close (fd);
+  if (!called)
+    return app_report (app, error);
+  device = app_find_device (app, name, &status);
+  if (device == NULL)
+    return status;
+  called = mitherm_dbus_device1_call_update_sync (device, g_variant_new_handle (0),
+                                                  update_options (given), CALL_FLAGS, -1, fds, &job,
+                                                  NULL, NULL, &error);
+  return follow (app, called, job, error);
+}
+
+static ExitStatus
+run_update (App *app, int argc, char **argv)
+{
+  UpdateOptions given = { 0 };
+  const GOptionEntry entries[] = {
+    { "activate", 'a', 0, G_OPTION_ARG_NONE, &given.activate, "Register first if it is not bound",
+      NULL },
+    { "expect-version", 0, 0, G_OPTION_ARG_STRING, &given.expect_version,
+      "Version that must answer afterwards, where the file does not tell", "VERSION" },
+    { "accept", 0, 0, G_OPTION_ARG_STRING, &given.accept,
+      "Risks taken: wrong-hardware, unsigned, battery-low, unknown-version, downgrade",
+      "RISK,..." },
+    { "window", 0, 0, G_OPTION_ARG_INT, &given.window, "Blocks between two reads (8)", "BLOCKS" },
+    { "transport", 0, 0, G_OPTION_ARG_STRING, &given.transport, "auto, telink or mible", "NAME" },
+    DETACH_ENTRY,
+    G_OPTION_ENTRY_NULL
+  };
+  ExitStatus status;
+
+  app_parse (app, &cmd_update, entries, &argc, &argv);
+  if (argc < 2 || argc > 3)
+    status = app_usage (&cmd_update, "update takes a thermometer and an image");
+  else if (given.window < 0)
+    status = app_usage (&cmd_update, "--window is negative");
+  else
+    status = update_device (app, argc == 3 ? argv[1] : NULL, argv[argc - 1], &given);
+  g_free (given.expect_version);
+  g_free (given.accept);
+  g_free (given.transport);
+  return status;
+}
+
+const Command cmd_update
+    = { "update", "[DEV] IMAGE", "send firmware to a thermometer",
+        DEV_HELP
+        "Done means that the new version has answered after the restart. Whatever cannot be\n"
+        "checked before the first byte is refused unless its risk is named by --accept.",
+        run_update };

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include "output.h"
+
+#include <json-glib/json-glib.h>
+#include <stdio.h>
+
+struct _Table
+{
+  guint columns;
+  GPtrArray *cells;
+};
+
+Table *
+table_new (guint columns)
+{
+  Table *self = g_new0 (Table, 1);
+
+  self->columns = columns;
+  self->cells = g_ptr_array_new_with_free_func (g_free);
+  return self;
+}
+
+void
+table_free (Table *self)
+{
+  g_ptr_array_unref (self->cells);
+  g_free (self);
+}
+
+void
+table_add (Table *self, ...)
+{
+  va_list cells;
+  const char *cell;
+
+  va_start (cells, self);
+  while ((cell = va_arg (cells, const char *)) != NULL)
+    g_ptr_array_add (self->cells, output_clean (cell));
+  va_end (cells);
+  g_return_if_fail (self->cells->len % self->columns == 0);
+}
+
+void
+table_print (Table *self)
+{
+  g_autofree int *widths = g_new0 (int, self->columns);
+
+  for (guint i = 0; i < self->cells->len; i++)
+    {
+      int width = (int) g_utf8_strlen (self->cells->pdata[i], -1);
+      widths[i % self->columns] = MAX (widths[i % self->columns], width);
+    }
+  for (guint i = 0; i < self->cells->len; i++)
+    {
+      const char *cell = self->cells->pdata[i];
+      gboolean last = i % self->columns == self->columns - 1;
+      int pad = last ? 0 : widths[i % self->columns] - (int) g_utf8_strlen (cell, -1) + 2;
+
+      printf ("%s%*s%s", cell, pad, "", last ? "\n" : "");
+    }
+}
+
+char *
+output_age (guint64 time_us)
+{
+  gint64 seconds = (g_get_real_time () - (gint64) time_us) / G_USEC_PER_SEC;
+
+  if (time_us == 0)
+    return g_strdup ("never");
+  if (seconds < 2)
+    return g_strdup ("now");
+  if (seconds < 120)
+    return g_strdup_printf ("%" G_GINT64_FORMAT " s ago", seconds);
+  if (seconds < 7200)
+    return g_strdup_printf ("%" G_GINT64_FORMAT " min ago", seconds / 60);
+  return g_strdup_printf ("%" G_GINT64_FORMAT " h ago", seconds / 3600);
+}
+
+char *
+output_bytes (double bytes)
+{
+  if (bytes < 1000)
+    return g_strdup_printf ("%.0f B", bytes);
+  return g_strdup_printf ("%.1f kB", bytes / 1000);
+}
+
+char *
+output_clean (const char *text)
+{
+  g_autofree char *valid = g_utf8_make_valid (text, -1);
+  GString *clean = g_string_new (NULL);
+
+  for (const char *p = valid; *p != '\0'; p = g_utf8_next_char (p))
+    {
+      gunichar c = g_utf8_get_char (p);
+      g_string_append_unichar (clean, g_unichar_iscntrl (c) ? '?' : c);
+    }
+  return g_string_free (clean, FALSE);
+}
+
+void
+output_json (GVariant *value)
+{
+  g_autoptr (GVariant) sunk = g_variant_ref_sink (value);
+  g_autofree char *text = json_gvariant_serialize_data (sunk, NULL);
+
+  printf ("%s\n", text);
+  fflush (stdout);
+}
+
+GVariant *
+output_properties (GDBusProxy *proxy)
+{
+  GDBusInterfaceInfo *info = g_dbus_interface_get_info (G_DBUS_INTERFACE (proxy));
+  GVariantBuilder builder;
+
+  g_variant_builder_init (&builder, G_VARIANT_TYPE_VARDICT);
+  for (guint i = 0; info->properties != NULL && info->properties[i] != NULL; i++)
+    {
+      const char *name = info->properties[i]->name;
+      g_autoptr (GVariant) value = g_dbus_proxy_get_cached_property (proxy, name);
+
+      if (value != NULL)
+        g_variant_builder_add (&builder, "{sv}", name, value);
+    }
+  return g_variant_builder_end (&builder);
+}
+
+static char *
+value_text (GVariant *value)
+{
+  if (g_variant_is_of_type (value, G_VARIANT_TYPE_STRING)
+      || g_variant_is_of_type (value, G_VARIANT_TYPE_OBJECT_PATH))
+    return output_clean (g_variant_get_string (value, NULL));
+  if (g_variant_is_of_type (value, G_VARIANT_TYPE_BOOLEAN))
+    return g_strdup (g_variant_get_boolean (value) ? "yes" : "no");
+  if (g_variant_is_of_type (value, G_VARIANT_TYPE_STRING_ARRAY))
+    {
+      g_autofree const char **items = g_variant_get_strv (value, NULL);
+      g_autofree char *joined = g_strjoinv (", ", (char **) items);
+      return output_clean (joined);
+    }
+  return g_variant_print (value, FALSE);
+}
+
+void
+output_facts (GVariant *facts, int indent)
+{
+  GVariantIter iter;
+  const char *name;
+  GVariant *child;
+
+  g_variant_iter_init (&iter, facts);
+  while (g_variant_iter_loop (&iter, "{&sv}", &name, &child))
+    {
+      if (g_variant_is_of_type (child, G_VARIANT_TYPE_VARDICT))
+        {
+          printf ("%*s%s:\n", indent, "", name);
+          output_facts (child, indent + 2);
+        }
+      else if (g_variant_is_of_type (child, G_VARIANT_TYPE ("aa{sv}")))
+        {
+          for (gsize i = 0; i < g_variant_n_children (child); i++)
+            {
+              g_autoptr (GVariant) item = g_variant_get_child_value (child, i);
+              printf ("%*s%s %" G_GSIZE_FORMAT ":\n", indent, "", name, i + 1);
+              output_facts (item, indent + 2);
+            }
+        }
+      else
+        {
+          g_autofree char *text = value_text (child);
+          printf ("%*s%s: %s\n", indent, "", name, text);
+        }
+    }
+}
