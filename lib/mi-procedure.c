@@ -69,8 +69,8 @@ mi_effects_write (MiEffects *effects, guint16 channel, const guint8 *data, gsize
   effects->arena_used += len;
 }
 
-const char *
-mi_event_kind_name (MiEventKind kind)
+static const char *
+event_name (MiEventKind kind)
 {
   switch (kind)
     {
@@ -130,11 +130,47 @@ mi_procedure_done (MiProcedure *self, MiEffects *effects)
 }
 
 gboolean
-mi_procedure_default (MiProcedure *self, const MiEvent *event, GError **error)
+mi_procedure_handle (MiProcedure *self, const MiInput *in, MiEffects *effects, GError **error)
+{
+  return self->klass->states[self->state].handler (self, in, effects, error);
+}
+
+static gboolean
+unexpected (MiProcedure *self, const MiInput *in, GError **error)
 {
   const char *state = mi_procedure_get_state_name (self);
 
-  switch (event->kind)
+  switch (in->kind)
+    {
+    case MI_INPUT_EVENT:
+      g_set_error (error, MI_ERROR, MI_ERROR_PROTOCOL, "unexpected event %s in state %s",
+                   event_name (in->event->kind), state);
+      break;
+    case MI_INPUT_MESSAGE:
+      g_set_error (error, MI_ERROR, MI_ERROR_PROTOCOL,
+                   "unexpected message of type %02x in state %s", in->type, state);
+      break;
+    case MI_INPUT_SENT:
+      g_set_error (error, MI_ERROR, MI_ERROR_PROTOCOL,
+                   "unexpected acknowledgement of type %02x in state %s", in->type, state);
+      break;
+    case MI_INPUT_OPCODE:
+      g_set_error (error, MI_ERROR, MI_ERROR_PROTOCOL, "unexpected opcode 0x%02x in state %s",
+                   in->opcode, state);
+      break;
+    case MI_INPUT_EXPLORED:
+      g_set_error (error, MI_ERROR, MI_ERROR_PROTOCOL, "unexpected exploration in state %s", state);
+      break;
+    }
+  return FALSE;
+}
+
+static gboolean
+default_event (MiProcedure *self, const MiInput *in, GError **error)
+{
+  const char *state = mi_procedure_get_state_name (self);
+
+  switch (in->event->kind)
     {
     case MI_EVENT_CANCEL:
       g_set_error (error, MI_ERROR, MI_ERROR_CANCELLED, "cancelled in state %s", state);
@@ -142,15 +178,15 @@ mi_procedure_default (MiProcedure *self, const MiEvent *event, GError **error)
     case MI_EVENT_LINK_LOST:
       g_set_error (error, MI_ERROR, MI_ERROR_LINK_LOST, "link lost in state %s", state);
       return FALSE;
+    case MI_EVENT_IO_FAILED:
+      g_set_error (error, MI_ERROR, MI_ERROR_IO, "characteristic %04x failed in state %s",
+                   in->event->channel, state);
+      return FALSE;
     case MI_EVENT_TIMER:
-      if (self->state_deadline_ms < 0 || event->now_ms < self->state_deadline_ms)
+      if (self->state_deadline_ms < 0 || in->event->now_ms < self->state_deadline_ms)
         return TRUE;
       g_set_error (error, MI_ERROR, MI_ERROR_TIMEOUT, "no answer in state %s within %u ms", state,
                    self->klass->states[self->state].limit_ms);
-      return FALSE;
-    case MI_EVENT_IO_FAILED:
-      g_set_error (error, MI_ERROR, MI_ERROR_IO, "characteristic %04x failed in state %s",
-                   event->channel, state);
       return FALSE;
     case MI_EVENT_START:
     case MI_EVENT_RECEIVED:
@@ -162,9 +198,23 @@ mi_procedure_default (MiProcedure *self, const MiEvent *event, GError **error)
     case MI_EVENT_CREDENTIAL_REFUSED:
       break;
     }
-  g_set_error (error, MI_ERROR, MI_ERROR_PROTOCOL, "unexpected event %s in state %s",
-               mi_event_kind_name (event->kind), state);
-  return FALSE;
+  return unexpected (self, in, error);
+}
+
+gboolean
+mi_procedure_default (MiProcedure *self, const MiInput *in, GError **error)
+{
+  if (in->kind == MI_INPUT_EVENT)
+    return default_event (self, in, error);
+  return unexpected (self, in, error);
+}
+
+gint64
+mi_deadline_min (gint64 a, gint64 b)
+{
+  if (a < 0)
+    return b;
+  return b < 0 ? a : MIN (a, b);
 }
 
 static void
@@ -176,19 +226,10 @@ fail (MiProcedure *self, MiEffects *effects, GError *error)
   mi_effects_add (effects, MI_EFFECT_FAILED, 0)->error = self->error;
 }
 
-static gint64
-next_deadline (MiProcedure *self)
-{
-  gint64 other = self->klass->deadline != NULL ? self->klass->deadline (self) : -1;
-
-  if (self->state_deadline_ms < 0)
-    return other;
-  return other < 0 ? self->state_deadline_ms : MIN (other, self->state_deadline_ms);
-}
-
 void
 mi_procedure_step (MiProcedure *self, const MiEvent *event, MiEffects *effects)
 {
+  const MiInput in = { .kind = MI_INPUT_EVENT, .event = event };
   GError *error = NULL;
   gboolean ok;
 
@@ -200,7 +241,7 @@ mi_procedure_step (MiProcedure *self, const MiEvent *event, MiEffects *effects)
   if (self->klass->dispatch != NULL)
     ok = self->klass->dispatch (self, event, effects, &error);
   else
-    ok = self->klass->states[self->state].handler (self, event, effects, &error);
+    ok = mi_procedure_handle (self, &in, effects, &error);
   if (ok && effects->overflow && !self->finished)
     {
       g_set_error (&error, MI_ERROR, MI_ERROR_PROTOCOL, "too many effects in state %s",
@@ -210,7 +251,8 @@ mi_procedure_step (MiProcedure *self, const MiEvent *event, MiEffects *effects)
   if (!ok)
     fail (self, effects, error);
   if (!self->finished)
-    effects->deadline_ms = next_deadline (self);
+    effects->deadline_ms = mi_deadline_min (
+        self->state_deadline_ms, self->klass->deadline != NULL ? self->klass->deadline (self) : -1);
 }
 
 const char *
