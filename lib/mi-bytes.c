@@ -2,3 +2,169 @@
 #include "config.h"
 
 #include "mi-bytes.h"
+
+#include <string.h>
+
+const guint8 *
+mi_reader_take (MiReader *self, gsize len)
+{
+  const guint8 *taken;
+
+  if (self->failed || len > self->len - self->pos)
+    {
+      self->failed = TRUE;
+      return NULL;
+    }
+  /* An empty take must not look like a failure when the reader stands on a NULL buffer. */
+  taken = self->data != NULL ? self->data + self->pos : (const guint8 *) "";
+  self->pos += len;
+  return taken;
+}
+
+guint8
+mi_reader_u8 (MiReader *self)
+{
+  const guint8 *p = mi_reader_take (self, 1);
+
+  return p != NULL ? p[0] : 0;
+}
+
+guint16
+mi_reader_u16 (MiReader *self)
+{
+  const guint8 *p = mi_reader_take (self, 2);
+
+  return p != NULL ? mi_get_u16 (p) : 0;
+}
+
+guint32
+mi_reader_u32 (MiReader *self)
+{
+  const guint8 *p = mi_reader_take (self, 4);
+
+  return p != NULL ? mi_get_u32 (p) : 0;
+}
+
+gsize
+mi_reader_left (const MiReader *self)
+{
+  return self->failed ? 0 : self->len - self->pos;
+}
+
+gboolean
+mi_reader_at_end (const MiReader *self)
+{
+  return !self->failed && self->pos == self->len;
+}
+
+gboolean
+mi_reader_ok (const MiReader *self)
+{
+  return !self->failed;
+}
+
+void
+mi_put_u16 (guint8 *out, guint16 value)
+{
+  out[0] = value & 0xff;
+  out[1] = value >> 8;
+}
+
+void
+mi_put_u32 (guint8 *out, guint32 value)
+{
+  mi_put_u16 (out, value & 0xffff);
+  mi_put_u16 (out + 2, value >> 16);
+}
+
+guint16
+mi_get_u16 (const guint8 *in)
+{
+  return (guint16) (in[0] | in[1] << 8);
+}
+
+guint32
+mi_get_u32 (const guint8 *in)
+{
+  return mi_get_u16 (in) | (guint32) mi_get_u16 (in + 2) << 16;
+}
+
+/* Two hex digits; -1 if they are none. */
+static int
+hex_byte (const char *digits)
+{
+  int high = g_ascii_xdigit_value (digits[0]);
+  int low = high < 0 ? -1 : g_ascii_xdigit_value (digits[1]);
+
+  return low < 0 ? -1 : high << 4 | low;
+}
+
+gboolean
+mi_hex_decode (const char *hex, guint8 *out, gsize out_len)
+{
+  g_return_val_if_fail (hex != NULL, FALSE);
+
+  for (gsize i = 0; i < out_len; i++)
+    {
+      int byte = hex_byte (hex + 2 * i);
+
+      if (byte < 0)
+        return FALSE;
+      out[i] = (guint8) byte;
+    }
+  return hex[2 * out_len] == '\0';
+}
+
+guint8 *
+mi_hex_decode_alloc (const char *hex, gsize *out_len)
+{
+  g_autofree guint8 *out = NULL;
+  gsize digits;
+
+  g_return_val_if_fail (hex != NULL && out_len != NULL, NULL);
+
+  *out_len = 0;
+  digits = strlen (hex);
+  if (digits % 2 != 0)
+    return NULL;
+  /* One byte more, so that an empty run is not NULL. */
+  out = g_malloc (digits / 2 + 1);
+  if (!mi_hex_decode (hex, out, digits / 2))
+    return NULL;
+  *out_len = digits / 2;
+  return g_steal_pointer (&out);
+}
+
+char *
+mi_hex_encode (const guint8 *data, gsize len)
+{
+  static const char digits[] = "0123456789abcdef";
+  char *hex = g_malloc (2 * len + 1);
+
+  for (gsize i = 0; i < len; i++)
+    {
+      hex[2 * i] = digits[data[i] >> 4];
+      hex[2 * i + 1] = digits[data[i] & 0xf];
+    }
+  hex[2 * len] = '\0';
+  return hex;
+}
+
+gboolean
+mi_address_parse (const char *text, guint8 out[6])
+{
+  guint8 address[6];
+
+  g_return_val_if_fail (text != NULL, FALSE);
+
+  for (guint i = 0; i < 6; i++)
+    {
+      int byte = hex_byte (text + 3 * i);
+
+      if (byte < 0 || text[3 * i + 2] != (i < 5 ? ':' : '\0'))
+        return FALSE;
+      address[i] = (guint8) byte;
+    }
+  memcpy (out, address, sizeof address);
+  return TRUE;
+}
