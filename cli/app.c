@@ -78,6 +78,8 @@ app_connect (App *app, ExitStatus *status)
   g_autofree char *owner = NULL;
 
   *status = EXIT_NOT_FOUND;
+  if (app->bus == NULL)
+    app->bus = g_strdup (g_getenv ("MITHERM_BUS"));
   app->connection = connect_bus (app->bus, &error);
   if (app->connection == NULL)
     {
