@@ -1,0 +1,192 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs in the guest, as root: the real daemon against a simulated peripheral through real BlueZ."""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "integration"))
+import harness  # noqa: E402
+
+# hci1 of the virtual controllers; a public address of our own choice is not possible there.
+ADDRESS = "00:AA:01:01:00:01"
+PLAIN = f"[{ADDRESS}]\nModel=LYWSD03MMC\nFirmware=1.0.0_0130\n"
+CASES = {}
+
+
+def case(function):
+    CASES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+class Guest(harness.World):
+    """The same harness on the guest's system bus."""
+
+    def __init__(self, devices, config=""):
+        super().__init__(devices)
+        self.bus = "system"
+        self.config = self.dir / "mithermd.conf"
+        self.config.write_text("[radio]\nAdapters=hci0\n" + config)
+
+    def start_bus(self):
+        policy = pathlib.Path("/etc/dbus-1/system.d/org.mitherm.conf")
+        if not policy.exists():
+            shutil.copy(harness.TOP / "dbus" / "org.mitherm.conf", policy)
+            time.sleep(2)
+
+    def start_sim(self):
+        self.sim = self.spawn("sim", [harness.BUILD / "sim" / "mitherm-sim", "--bluez=hci1", "--bus=system",
+                                      "--control", f"--devices={self.devices}", "--seed=7"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.lines = harness.Lines(self.sim)
+        self.lines.wait(lambda line: line.get("event") == "ready")
+
+    def start_daemon(self, *more):
+        self.daemon = self.spawn("daemon", [harness.BUILD / "daemon" / "mithermd", f"--state-dir={self.state}",
+                                            f"--config={self.config}", "--verbose", *more],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self.until(lambda: self.ctl("list", expect=None).code == 0)
+
+
+def big_image():
+    real = harness.FIRMWARE / "ATC_v58.bin"
+    return (real.read_bytes(), "5.8") if real.exists() else (harness.custom_image(86340), "V5.8")
+
+
+def last(result):
+    return result.json()[-1]
+
+
+def update(guest, data, version, *options):
+    done = last(guest.ctl("--json", "update", *options, ADDRESS, guest.file("image.bin", data)))
+    assert done["State"] == "done" and done["Result"]["proof"] == "version", done
+    assert version in done["Result"]["version"], done
+    banks = {b["address"]: b for b in guest.device_state(ADDRESS)["banks"]}
+    running = banks[guest.device_state(ADDRESS)["running"]]
+    size = int.from_bytes(data[0x18:0x1c], "little")
+    assert running["size"] == size and running["sha256"] == hashlib.sha256(data[:size]).hexdigest(), running
+    return done
+
+
+@case
+def activate_login_and_update_through_real_bluez():
+    with Guest(PLAIN) as guest:
+        guest.known(ADDRESS)
+        print("# discovered")
+        guest.ctl("activate", ADDRESS)
+        assert guest.device_state(ADDRESS)["registered"] is True
+        print("# activated")
+        assert last(guest.ctl("--json", "login", ADDRESS))["Result"]["keys"] == "current"
+        print("# logged in")
+        data, version = big_image()
+        begin = time.monotonic()
+        done = update(guest, data, version)
+        print(f"# updated: {len(data)} bytes in {time.monotonic() - begin:.1f} s, attempts "
+              f"{done['Result']['attempts']}")
+
+
+@case
+def update_of_a_stock_image_keeps_the_keys():
+    with Guest(PLAIN) as guest:
+        guest.known(ADDRESS)
+        guest.ctl("activate", ADDRESS)
+        update(guest, harness.image(8196, text="1.0.0_0131"), "0131")
+        assert last(guest.ctl("--json", "login", ADDRESS))["Result"]["keys"] == "current"
+
+
+@case
+def an_interrupted_upload_is_sent_again():
+    with Guest(PLAIN) as guest:
+        guest.known(ADDRESS)
+        guest.ctl("activate", ADDRESS)
+        guest.control(device=ADDRESS, do="fault", spec="cut@200")
+        done = update(guest, harness.custom_image(8196), "V5.8")
+        assert done["Result"]["attempts"] >= 2, done
+
+
+@case
+def a_killed_bluetoothd_is_survived():
+    with Guest(PLAIN) as guest:
+        guest.known(ADDRESS)
+        guest.ctl("activate", ADDRESS)
+        guest.stop(guest.sim)
+        pid = int(pathlib.Path("/run/bluetoothd.pid").read_text())
+        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+        os.kill(pid, 9)
+        time.sleep(1)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL)
+        pathlib.Path("/run/bluetoothd.pid").write_text(str(child.pid))
+        state = guest.dir / "flash.bin"
+        assert not state.exists()
+        guest.until(lambda: subprocess.run(
+            ["busctl", "get-property", "org.bluez", "/org/bluez/hci1", "org.bluez.Adapter1", "Powered"],
+            capture_output=True, text=True, check=False).stdout.strip() == "b true")
+        guest.start_sim()
+        guest.until(lambda: guest.info(ADDRESS)["LastSeen"] > int((time.time() - 5) * 1e6), limit=90)
+        guest.ctl("info", "--read", ADDRESS)
+
+
+def run_cases(names):
+    failed = 0
+    for name in names or CASES:
+        try:
+            CASES[name]()
+            print(f"ok {name}", flush=True)
+        except harness.Skip as reason:
+            print(f"skip {name} # {reason}", flush=True)
+        except BaseException as error:  # every failure is a line
+            traceback.print_exc(file=sys.stdout)
+            print(f"not ok {name} # {type(error).__name__}", flush=True)
+            failed += 1
+    return 1 if failed else 0
+
+
+def figure(name, value, unit, **more):
+    print(json.dumps({"name": name, "value": round(value, 3), "unit": unit, **more}), flush=True)
+
+
+def upload_seconds(config, size):
+    with Guest(PLAIN, config) as guest:
+        guest.known(ADDRESS)
+        guest.ctl("activate", ADDRESS)
+        child = guest.ctl_start("--json", "update", ADDRESS, guest.file("i.bin", harness.custom_image(size)))
+        start = guest.wait_event(ADDRESS, "ota-start") and time.monotonic()
+        guest.wait_event(ADDRESS, "ota-end")
+        seconds = time.monotonic() - start
+        assert child.wait(200) == 0
+        return seconds
+
+
+def bench():
+    size = 20004
+    blocks = (size + 15) // 16
+    piped = upload_seconds("", size)
+    plain = upload_seconds("[update]\nPipelined=false\n", size)
+    figure("vm-upload-pipelined", blocks / piped, "blocks/s", ratio=round(plain / piped, 2),
+           against="the same with pipelining switched off")
+    figure("vm-upload-not-pipelined", blocks / plain, "blocks/s")
+    with Guest(PLAIN.replace("1.0.0_0130", "V5.8")) as guest:
+        guest.stop_daemon()
+        begin = time.monotonic()
+        seconds = float(subprocess.run([sys.executable, HERE / "bleak_upload.py", ADDRESS, str(size)], check=True,
+                                       capture_output=True, text=True, timeout=280).stdout)
+        figure("vm-upload-bleak", blocks / seconds, "blocks/s")
+        figure("vm-upload-against-bleak", seconds / piped, "ratio", ratio=round(seconds / piped, 2),
+               against="bleak doing the same reads in the same boot")
+        assert begin
+    return 0
+
+
+if __name__ == "__main__":
+    if "--bench" in sys.argv:
+        sys.exit(bench())
+    sys.exit(run_cases(sys.argv[1:]))
