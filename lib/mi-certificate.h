@@ -30,15 +30,29 @@ void mi_certificate_get_public (MiCertificate *self, guint8 out[64]);
 gboolean mi_certificate_verify (MiCertificate *self, const guint8 issuer_key[64]);
 /* Whether @utc (s since 1970) lies within its validity. */
 gboolean mi_certificate_valid_at (MiCertificate *self, guint32 utc);
-const char *mi_certificate_get_subject (MiCertificate *self); /* CN */
-const char *mi_certificate_get_issuer (MiCertificate *self);  /* CN */
-const char *mi_certificate_get_serial (MiCertificate *self);  /* lower-case hex, no leading zeros */
+/* The common name, or the organization where there is none (the vendor's have only that). */
+const char *mi_certificate_get_subject (MiCertificate *self);
+const char *mi_certificate_get_issuer (MiCertificate *self);
+const char *mi_certificate_get_serial (MiCertificate *self); /* lower-case hex, no leading zeros */
 const guint8 *mi_certificate_get_der (MiCertificate *self, gsize *len);
+const char *mi_certificate_get_sha256 (MiCertificate *self); /* of the DER, lower-case hex */
+
+/**
+ * mi_certificate_parse_pem:
+ * @pem: certificates one after the other and nothing else: BEGIN line, lines of 64 base64 digits
+ * (the last may be shorter), END line, every line ending in LF; base64 in its one canonical form
+ *
+ * So strict that no bit of the text can change without changing a certificate or failing here.
+ *
+ * Returns: (transfer full) (element-type MiCertificate): at least one
+ */
+GPtrArray *mi_certificate_parse_pem (const guint8 *pem, gsize len, GError **error);
 
 /**
  * mi_signature_from_der:
- * @der: SEQUENCE of two INTEGERs; @used: bytes taken
+ * @der: SEQUENCE of two INTEGERs in strict DER; more may follow it
  * @out: r || s
+ * @used: (out): bytes taken
  */
 gboolean mi_signature_from_der (const guint8 *der, gsize len, guint8 out[64], gsize *used);
 
