@@ -5,64 +5,6 @@
 
 #include <string.h>
 
-const guint8 *
-mi_reader_take (MiReader *self, gsize len)
-{
-  const guint8 *taken;
-
-  if (self->failed || len > self->len - self->pos)
-    {
-      self->failed = TRUE;
-      return NULL;
-    }
-  /* An empty take must not look like a failure when the reader stands on a NULL buffer. */
-  taken = self->data != NULL ? self->data + self->pos : (const guint8 *) "";
-  self->pos += len;
-  return taken;
-}
-
-guint8
-mi_reader_u8 (MiReader *self)
-{
-  const guint8 *p = mi_reader_take (self, 1);
-
-  return p != NULL ? p[0] : 0;
-}
-
-guint16
-mi_reader_u16 (MiReader *self)
-{
-  const guint8 *p = mi_reader_take (self, 2);
-
-  return p != NULL ? mi_get_u16 (p) : 0;
-}
-
-guint32
-mi_reader_u32 (MiReader *self)
-{
-  const guint8 *p = mi_reader_take (self, 4);
-
-  return p != NULL ? mi_get_u32 (p) : 0;
-}
-
-gsize
-mi_reader_left (const MiReader *self)
-{
-  return self->failed ? 0 : self->len - self->pos;
-}
-
-gboolean
-mi_reader_at_end (const MiReader *self)
-{
-  return !self->failed && self->pos == self->len;
-}
-
-gboolean
-mi_reader_ok (const MiReader *self)
-{
-  return !self->failed;
-}
-
 void
 mi_put_u16 (guint8 *out, guint16 value)
 {
@@ -75,18 +17,6 @@ mi_put_u32 (guint8 *out, guint32 value)
 {
   mi_put_u16 (out, value & 0xffff);
   mi_put_u16 (out + 2, value >> 16);
-}
-
-guint16
-mi_get_u16 (const guint8 *in)
-{
-  return (guint16) (in[0] | in[1] << 8);
-}
-
-guint32
-mi_get_u32 (const guint8 *in)
-{
-  return mi_get_u16 (in) | (guint32) mi_get_u16 (in + 2) << 16;
 }
 
 /* Two hex digits; -1 if they are none. */

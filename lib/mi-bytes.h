@@ -22,19 +22,82 @@ typedef struct
 
 #define MI_READER(bytes, length) { (const guint8 *) (bytes), (length), 0, FALSE }
 
-const guint8 *mi_reader_take (MiReader *self, gsize len);
-guint8 mi_reader_u8 (MiReader *self);
-guint16 mi_reader_u16 (MiReader *self);
-guint32 mi_reader_u32 (MiReader *self);
-gsize mi_reader_left (const MiReader *self);
-gboolean mi_reader_at_end (const MiReader *self); /* nothing left and nothing failed */
-gboolean mi_reader_ok (const MiReader *self);
+/* Inline, because they are most of what decoding an advertisement does. */
+
+static inline guint16
+mi_get_u16 (const guint8 *in)
+{
+  return (guint16) (in[0] | in[1] << 8);
+}
+
+static inline guint32
+mi_get_u32 (const guint8 *in)
+{
+  return mi_get_u16 (in) | (guint32) mi_get_u16 (in + 2) << 16;
+}
+
+static inline const guint8 *
+mi_reader_take (MiReader *self, gsize len)
+{
+  const guint8 *taken;
+
+  if (self->failed || len > self->len - self->pos)
+    {
+      self->failed = TRUE;
+      return NULL;
+    }
+  /* An empty take must not look like a failure when the reader stands on a NULL buffer. */
+  taken = self->data != NULL ? self->data + self->pos : (const guint8 *) "";
+  self->pos += len;
+  return taken;
+}
+
+static inline guint8
+mi_reader_u8 (MiReader *self)
+{
+  const guint8 *p = mi_reader_take (self, 1);
+
+  return p != NULL ? p[0] : 0;
+}
+
+static inline guint16
+mi_reader_u16 (MiReader *self)
+{
+  const guint8 *p = mi_reader_take (self, 2);
+
+  return p != NULL ? mi_get_u16 (p) : 0;
+}
+
+static inline guint32
+mi_reader_u32 (MiReader *self)
+{
+  const guint8 *p = mi_reader_take (self, 4);
+
+  return p != NULL ? mi_get_u32 (p) : 0;
+}
+
+static inline gsize
+mi_reader_left (const MiReader *self)
+{
+  return self->failed ? 0 : self->len - self->pos;
+}
+
+/* Nothing left and nothing failed. */
+static inline gboolean
+mi_reader_at_end (const MiReader *self)
+{
+  return !self->failed && self->pos == self->len;
+}
+
+static inline gboolean
+mi_reader_ok (const MiReader *self)
+{
+  return !self->failed;
+}
 
 /* Little-endian stores; @out must have room. */
 void mi_put_u16 (guint8 *out, guint16 value);
 void mi_put_u32 (guint8 *out, guint32 value);
-guint16 mi_get_u16 (const guint8 *in);
-guint32 mi_get_u32 (const guint8 *in);
 
 /**
  * mi_hex_decode:

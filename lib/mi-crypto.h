@@ -6,8 +6,8 @@
 G_BEGIN_DECLS
 
 /*
- * All cryptography of libmi, by mbedTLS' PSA API (one source for 2.28, 3.6 and later); mi-crypto.c
- * is the only file that includes psa/crypto.h. One thread only: PSA of Debian 12 is not safe
+ * All cryptography of libmi, by mbedTLS' PSA API (one source for 2.28, 3.6 and later); the
+ * files mi-crypto*.c alone include psa/crypto.h. One thread only: PSA of Debian 12 is not safe
  * between threads. Functions that return gboolean + GError set MI_ERROR_CRYPTO unless said otherwise.
  */
 
