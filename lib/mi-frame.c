@@ -320,9 +320,12 @@ put_message (MiFrame *self, gint64 now_ms, MiEffects *effects)
 }
 
 static gboolean
-fits_single (const MiFrame *self, gsize len)
+fits_single (const MiFrame *self, guint8 type, gsize len)
 {
   if (self->role == MI_ROLE_DEVICE_GEN1 || self->announce_only)
+    return FALSE;
+  /* Devices take it announced only, however short it is (section 1). */
+  if (type == MI_MESSAGE_SERVER_CERTIFICATE)
     return FALSE;
   return self->sizes->simul > 1 && len + 2 <= current_dmtu (self);
 }
@@ -342,7 +345,7 @@ mi_frame_send (MiFrame *self, guint8 type, const guint8 *data, gsize len, gint64
   tx->type = type;
   tx->dmtu = current_dmtu (self);
   tx->count = (guint16) fragments_of (len, tx->dmtu);
-  tx->single = fits_single (self, len);
+  tx->single = fits_single (self, type, len);
   tx->busy = 0;
   tx->lost_rounds = 0;
   put_message (self, now_ms, effects);

@@ -826,6 +826,16 @@ test_single_too_long (void)
 }
 
 static void
+test_short_certificate_is_announced (void)
+{
+  g_auto (Side) side;
+
+  side_init (&side, MI_ROLE_HOST, 18, 6);
+  side_send (&side, MI_MESSAGE_SERVER_CERTIFICATE, digits, 10);
+  assert_written (&side, "000000070100");
+}
+
+static void
 test_newest_early_frame_is_kept (void)
 {
   g_auto (Side) side;
@@ -1337,6 +1347,8 @@ add_receiving (void)
   g_test_add_func ("/frame/receive/long-last-fragment-is-cut-or-ignored", test_long_last_fragment);
   g_test_add_func ("/frame/receive/last-fragment-over-dmtu-is-taken", test_last_fragment_over_dmtu);
   g_test_add_func ("/frame/receive/single-too-long-is-cancelled", test_single_too_long);
+  g_test_add_func ("/frame/send/short-certificate-is-announced",
+                   test_short_certificate_is_announced);
   g_test_add_func ("/frame/receive/newest-early-frame-is-kept", test_newest_early_frame_is_kept);
   g_test_add_func ("/frame/receive/early-announce-may-be-refused",
                    test_early_announce_may_be_refused);
