@@ -9,7 +9,7 @@ typedef struct
 {
   const char *name; /* D-Bus error name */
   const char *text; /* part of the message, NULL: any */
-  MithermBluezClass class;
+  MithermBluezVerdict verdict;
   MithermError code;
 } BluezError;
 
@@ -72,7 +72,7 @@ find_error (const char *name, const char *message)
   return NULL;
 }
 
-MithermBluezClass
+MithermBluezVerdict
 mitherm_bluez_error_classify (const GError *error, int *code)
 {
   g_autofree char *name = NULL;
@@ -86,7 +86,7 @@ mitherm_bluez_error_classify (const GError *error, int *code)
   if (code != NULL)
     *code = entry != NULL ? (int) entry->code : -1;
   if (entry != NULL)
-    return entry->class;
+    return entry->verdict;
   /* GDBus's own time limit, or one of ours; a closed bus connection is bluetoothd gone for good. */
   if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
     return MITHERM_BLUEZ_TRANSIENT;

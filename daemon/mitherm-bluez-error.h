@@ -13,7 +13,7 @@ typedef enum
   MITHERM_BLUEZ_BUSY,      /* another client is at work: again after 1 s or more */
   MITHERM_BLUEZ_GONE,      /* object, adapter or bluetoothd is away: again when it is back */
   MITHERM_BLUEZ_FINE,      /* what was asked for is so already */
-} MithermBluezClass;
+} MithermBluezVerdict;
 
 /**
  * mitherm_bluez_error_classify:
@@ -22,6 +22,6 @@ typedef enum
  *
  * The one table of BlueZ's errors: names and, because nearly everything is called Failed, texts.
  */
-MithermBluezClass mitherm_bluez_error_classify (const GError *error, int *code);
+MithermBluezVerdict mitherm_bluez_error_classify (const GError *error, int *code);
 
 G_END_DECLS

@@ -130,17 +130,17 @@ to_mi_error (const GError *error)
 {
   GError *result = NULL;
   gboolean timed_out = g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
-  MithermBluezClass class = MITHERM_BLUEZ_FATAL;
+  MithermBluezVerdict verdict = MITHERM_BLUEZ_FATAL;
   int code = -1;
 
   result = g_error_copy (error);
   if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
     return result;
-  class = mitherm_bluez_error_classify (error, &code);
+  verdict = mitherm_bluez_error_classify (error, &code);
   g_dbus_error_strip_remote_error (result);
   result->domain = MI_ERROR;
   /* Of the errors called Failed only the ATT time-out and "Not connected" mean the link's end. */
-  if (class == MITHERM_BLUEZ_GONE || timed_out || strstr (error->message, "0x0e") != NULL
+  if (verdict == MITHERM_BLUEZ_GONE || timed_out || strstr (error->message, "0x0e") != NULL
       || strcasestr (error->message, "not connected") != NULL)
     result->code = MI_ERROR_LINK_LOST;
   else

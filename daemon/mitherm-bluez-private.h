@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#pragma once
+
+#include "mitherm-bluez.h"
+#include "mitherm-link.h"
+
+G_BEGIN_DECLS
+
+/* Shared by mitherm-bluez.c, mitherm-bluez-discovery.c and mitherm-bluez-connect.c only. */
+
+#define BLUEZ_ADAPTER_IFACE "org.bluez.Adapter1"
+#define BLUEZ_DEVICE_IFACE  "org.bluez.Device1"
+#define BLUEZ_CALL_LIMIT_MS 10000
+
+typedef struct _MithermConnect MithermConnect;
+
+typedef enum
+{
+  MITHERM_DISCOVERY_OFF,
+  MITHERM_DISCOVERY_STARTING,
+  MITHERM_DISCOVERY_ON,
+  MITHERM_DISCOVERY_STOPPING,
+} MithermDiscovery;
+
+/* One adapter of bluetoothd: our discovery there, and whose turn it is to connect. */
+typedef struct
+{
+  MithermBluez *bluez; /* borrowed */
+  char *path;
+  const char *name; /* "hci0", within path */
+  gboolean powered;
+  GCancellable *calls; /* cancelled when the adapter goes, or its power */
+
+  MithermDiscovery discovery;
+  gboolean filter_set;
+  guint failures;
+  guint retry_id;
+  guint watch_id; /* bluetoothd says that it does not discover, though we asked for it */
+
+  gboolean scan;  /* a connect looks for its device: discover in any case */
+  gboolean quiet; /* a connect needs the radio: do not discover */
+  guint links;    /* connections of ours, open or dropping */
+  guint dropping;
+  MithermConnect *current;
+  GQueue waiting; /* of MithermConnect */
+} MithermAdapter;
+
+/* One Device1 object of bluetoothd. */
+typedef struct
+{
+  char *path;
+  char *name; /* nullable */
+  MithermAdapter *adapter;
+  gint64 seen_us; /* monotonic time of the last advertisement, 0: none yet */
+  guint id;       /* never used again, unlike the path */
+  gint16 rssi;
+  char address[18];
+  guint8 random : 1;
+  guint8 paired : 1;
+  guint8 trusted : 1;
+  guint8 connected : 1;
+  guint8 resolved : 1;
+} MithermPeer;
+
+struct _MithermBluez
+{
+  GObject parent_instance;
+
+  GDBusConnection *bus;
+  guint name_watch;
+  char *owner; /* unique name of bluetoothd, NULL: not running */
+  guint subscriptions[4];
+  GCancellable *calls; /* cancelled when bluetoothd goes */
+  guint retry_id;
+  GPtrArray *adapters; /* of MithermAdapter */
+  GHashTable *peers;   /* path -> MithermPeer */
+  GHashTable *links;   /* path -> MithermLink, borrowed */
+  GHashTable *stale;   /* addresses whose cached services are to go as soon as they are back */
+  GPtrArray *connects; /* of MithermConnect */
+  GPtrArray *settles;  /* of GTask */
+  guint next_id;
+  gboolean discovery_wanted;
+
+  MithermAdvertFunc advert;
+  MithermRadioChangedFunc changed;
+  gpointer user_data;
+};
+
+/* mitherm-bluez.c */
+MithermPeer *mitherm_bluez_find_peer (MithermBluez *self, const char *path);
+/* Returns: (transfer full): the object path of @address at @adapter */
+char *mitherm_bluez_peer_path (MithermAdapter *adapter, const char *address);
+void mitherm_bluez_peer_update (MithermBluez *self, MithermPeer *peer, GVariant *properties,
+                                gboolean fresh);
+void mitherm_bluez_changed (MithermBluez *self);
+/* Returns: (transfer full): a link that the radio keeps an eye on */
+MithermLink *mitherm_bluez_add_link (MithermBluez *self, MithermAdapter *adapter, const char *path,
+                                     GPtrArray *characteristics);
+
+/* mitherm-bluez-discovery.c */
+
+/* Starts or stops our discovery as wanted now; call it after every change. */
+void mitherm_discovery_update (MithermAdapter *adapter);
+/* Whether no discovery of ours runs. */
+gboolean mitherm_discovery_is_quiet (MithermAdapter *adapter);
+/* The adapter has lost its power or has gone: nothing runs any more. */
+void mitherm_discovery_reset (MithermAdapter *adapter);
+/* bluetoothd's property Discovering has changed. */
+void mitherm_discovery_observe (MithermAdapter *adapter, gboolean discovering);
+
+/* mitherm-bluez-connect.c */
+void mitherm_connect_start (MithermBluez *self, const char *address, const char *adapter,
+                            MithermConnectStepFunc step, gpointer step_data, GTask *task);
+void mitherm_connect_unref (MithermConnect *self);
+/* The adapter may be free: gives it to the next that waits for it. */
+void mitherm_connect_next (MithermAdapter *adapter);
+/* @peer was heard, connected, dropped or resolved. */
+void mitherm_connect_on_peer (MithermPeer *peer, gboolean heard);
+/* Our discovery at @adapter has ended. */
+void mitherm_connect_on_quiet (MithermAdapter *adapter);
+/* An adapter lost its power or has gone. */
+void mitherm_connect_on_adapter_gone (MithermAdapter *adapter);
+/* An adapter has become usable. */
+void mitherm_connect_on_adapter_usable (MithermBluez *self);
+
+G_END_DECLS
