@@ -121,7 +121,8 @@ typedef enum
  * MiReading:
  * @value: times 10^@exponent, in the unit of @kind; 0 or 1 for those that
  * mi_reading_kind_is_boolean()
- * @ordinal: 1 for the first value of its kind in the frame, 2 for the second ...
+ * @ordinal: 1 for the first value of its kind in the frame, 2 for the second ...; rejected ones
+ *   count
  * @raw_len: bytes that it took in the frame
  */
 typedef struct
@@ -187,7 +188,7 @@ typedef enum
  * @partial: bytes remained after the last complete object
  * @mac: in display order
  *
- * Everything that one frame tells. Fixed size (about 7 KB; for the stack), no pointers. Of the
+ * Everything that one frame tells. Fixed size (about 6 KB; for the stack), no pointers. Of the
  * arrays only the first n_... elements are ever written.
  */
 typedef struct
