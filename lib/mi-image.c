@@ -416,7 +416,8 @@ body_len (MiImage *self)
 gboolean
 mi_image_contains (MiImage *self, const char *text)
 {
-  return memmem (self->data, body_len (self), text, strlen (text)) != NULL;
+  /* An empty file has no address. */
+  return self->len > 0 && memmem (self->data, body_len (self), text, strlen (text)) != NULL;
 }
 
 static MiImageKind
