@@ -399,7 +399,7 @@ set_timer (MiRunner *self)
 static void
 deliver (MiRunner *self, const MiEvent *event)
 {
-  g_autoptr (MiRunner) keep = g_object_ref (self);
+  g_autoptr (MiRunner) keep G_GNUC_UNUSED = g_object_ref (self);
   MiEvent now = *event;
 
   if (self->task == NULL || !self->started)
@@ -539,7 +539,7 @@ void
 mi_runner_run_async (MiRunner *self, MiProcedure *procedure, GCancellable *cancellable,
                      GAsyncReadyCallback callback, gpointer user_data)
 {
-  g_autoptr (MiRunner) keep = NULL;
+  g_autoptr (MiRunner) keep G_GNUC_UNUSED = NULL;
 
   g_return_if_fail (MI_IS_RUNNER (self));
   g_return_if_fail (procedure != NULL);
