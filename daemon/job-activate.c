@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <string.h>
+
+#include "mi-crypto.h"
+#include "mi-register.h"
+#include "mitherm-job-private.h"
+#include "mitherm-log.h"
+
+#define DEFAULT_LIMIT_S 180
+
+/* Keys written ahead */
+
+typedef struct
+{
+  MiRunner *runner;
+  gboolean durable;
+} Answer;
+
+static gboolean
+on_answer (gpointer user_data)
+{
+  Answer *answer = user_data;
+
+  mi_runner_persisted (answer->runner, answer->durable);
+  g_object_unref (answer->runner);
+  g_free (answer);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+store_keys (MithermJob *self, const MiKeys *keys, MiKeyState state, GError **error)
+{
+  MithermStore *store = mitherm_manager_get_store (self->manager);
+  const char *address = mitherm_device_get_address (self->device);
+  g_autoptr (MithermKeySet) set = mitherm_key_set_new ();
+  int index;
+
+  set->keys = *keys;
+  set->has_token = set->has_bind_key = TRUE;
+  set->state = MITHERM_KEY_PENDING;
+  set->origin = g_strdup ("activate");
+  set->created_us = g_get_real_time ();
+  if (!mitherm_store_add (store, address, set, error))
+    return FALSE;
+  if (state == MI_KEY_STATE_PENDING)
+    return TRUE;
+  index = mitherm_record_find_token (mitherm_store_lookup (store, address), keys->token);
+  return mitherm_store_promote (store, address, (guint) index, error);
+}
+
+void
+mitherm_job_persist (MiRunner *runner, const MiKeys *keys, MiKeyState state, gpointer job)
+{
+  MithermJob *self = job;
+  Answer *answer = g_new0 (Answer, 1);
+
+  g_clear_error (&self->storage_error);
+  answer->runner = g_object_ref (runner);
+  answer->durable = store_keys (self, keys, state, &self->storage_error);
+  if (!answer->durable)
+    mitherm_log_device (G_LOG_LEVEL_WARNING, mitherm_device_get_address (self->device), "%s",
+                        self->storage_error->message);
+  else
+    {
+      self->pending_written = state == MI_KEY_STATE_PENDING;
+      mitherm_device_keys_changed (self->device);
+    }
+  g_idle_add (on_answer, answer);
+}
+
+/* Registration on the connection there is */
+
+static void
+on_registered (MithermJob *self, const GError *error)
+{
+  MithermJobStep next = self->register_next;
+
+  mitherm_job_take_info (self, mi_register_get_info (self->procedure));
+  if (error != NULL)
+    {
+      if (self->storage_error != NULL && g_error_matches (error, MI_ERROR, MI_ERROR_STORAGE))
+        error = self->storage_error;
+      mitherm_job_continue (self, next, error);
+      return;
+    }
+  self->registered = TRUE;
+  mitherm_device_set_bound (self->device, MITHERM_BOUND_YES);
+  mitherm_device_keys_changed (self->device);
+  mitherm_job_continue (self, next, NULL);
+}
+
+void
+mitherm_job_register (MithermJob *self, MithermJobStep next)
+{
+  MiRegisterOptions options = {
+    .sizes = mi_runner_get_sizes (self->runner),
+    .random = mi_crypto_random,
+    .can_credential = FALSE, /* nobody can ask the vendor's server yet */
+  };
+
+  mitherm_job_set_state (self, "registering");
+  self->register_next = next;
+  mitherm_job_run (self, mi_register_new (&options), on_registered);
+}
+
+/* The job "activate" */
+
+static void
+on_confirmed (MithermJob *self, const GError *error)
+{
+  if (error != NULL)
+    {
+      mitherm_job_fail (self, error);
+      return;
+    }
+  mitherm_job_result_string (self, "keys", "current");
+  mitherm_job_done (self);
+}
+
+static void
+resolve_connected (MithermJob *self, const GError *error)
+{
+  if (error != NULL)
+    mitherm_job_fail (self, error);
+  else
+    mitherm_job_login (self, on_confirmed);
+}
+
+static void
+resolve (MithermJob *self, const GError *error)
+{
+  mitherm_job_connect (self, resolve_connected);
+}
+
+static void
+activate_registered (MithermJob *self, const GError *error)
+{
+  if (error == NULL)
+    {
+      mitherm_job_confirm (self, on_confirmed);
+      return;
+    }
+  /* Its last word may have been lost: a login tells which keys it holds. */
+  if (self->pending_written
+      && (g_error_matches (error, MI_ERROR, MI_ERROR_LINK_LOST)
+          || g_error_matches (error, MI_ERROR, MI_ERROR_TIMEOUT)))
+    {
+      mitherm_job_note (self, "The registration was cut short (%s); a login decided.",
+                        error->message);
+      mitherm_job_disconnect (self, resolve);
+      return;
+    }
+  mitherm_job_fail (self, error);
+}
+
+static void
+activate_connected (MithermJob *self, const GError *error)
+{
+  if (error != NULL)
+    mitherm_job_fail (self, error);
+  else if (mi_link_get_flags (self->link, MI_CHANNEL_AUTH) == 0
+           || mi_link_get_flags (self->link, MI_CHANNEL_CONTROL) == 0)
+    mitherm_job_fail_new (self, MITHERM_ERROR_UNSUPPORTED,
+                          "The running firmware has no Mi service, so that there is nothing to "
+                          "activate.");
+  else
+    mitherm_job_register (self, activate_registered);
+}
+
+static void
+activate_start (MithermJob *self, const GError *error)
+{
+  mitherm_job_connect (self, activate_connected);
+}
+
+static const MithermJobKind activate_kind = {
+  .name = "activate",
+  .action = "activate",
+  .start = activate_start,
+};
+
+static gboolean
+check_unbound (MithermDevice *device, GError **error)
+{
+  const MithermRecord *record = mitherm_device_get_record (device);
+  const char *address = mitherm_device_get_address (device);
+
+  if (record != NULL && record->broken != NULL && record->keys->len == 0)
+    {
+      g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_STORAGE,
+                   "The key file of %s could not be read and was put aside as %s. The thermometer "
+                   "is as before. Repair that file, or activate with force to make new keys.",
+                   address, record->broken);
+      return FALSE;
+    }
+  if (!mitherm_device_has_keys (device)
+      && mitherm_device_get_facts (device)->bound != MITHERM_BOUND_YES)
+    return TRUE;
+  g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_ALREADY_BOUND,
+               "%s is activated already%s. It is as before. Log in instead, or activate with force "
+               "to replace its keys.",
+               address, mitherm_device_has_keys (device) ? ", and its keys are stored here" : "");
+  return FALSE;
+}
+
+MithermJob *
+mitherm_job_activate_new (MithermDevice *device, guint timeout_s, gboolean force, GError **error)
+{
+  MithermJob *self;
+
+  if (!mitherm_job_check_free (device, error) || (!force && !check_unbound (device, error)))
+    return NULL;
+  if (timeout_s > 24 * 60 * 60)
+    {
+      g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_INVALID_ARGS,
+                   "Option \"timeout\" is %u s, at most a day is taken.", timeout_s);
+      return NULL;
+    }
+  self = mitherm_job_new (device, &activate_kind, NULL);
+  mitherm_job_set_limit (self, timeout_s != 0 ? timeout_s : DEFAULT_LIMIT_S);
+  mitherm_job_submit (self);
+  return self;
+}
