@@ -950,7 +950,8 @@ decode_fill (MiReader *in, guint32 crc, GError **error)
 
   crc = (crc & 0xffff0000) | x0;
   g_byte_array_set_size (fill, n);
-  memset (fill->data, 0xff, n);
+  if (n > 0)
+    memset (fill->data, 0xff, n);
   while (mi_reader_left (in) > 0)
     {
       guint16 x = mi_reader_u16 (in);
@@ -1009,7 +1010,7 @@ mi_image_apply_envelope (GBytes *image, GBytes *envelope, GError **error)
   const guint8 *body = g_bytes_get_data (image, &image_len);
   const guint8 *data = g_bytes_get_data (envelope, &len);
   g_autoptr (GByteArray) fill = NULL, out = NULL;
-  MiReader records;
+  MiReader records = MI_READER (NULL, 0);
 
   if (!check_envelope (data, len, &head_len, &records, error) || !check_bare (image, error))
     return NULL;
