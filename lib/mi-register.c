@@ -619,7 +619,8 @@ static const MiState states[] = {
   [START] = { "start", on_start, .limit_ms = 0 },
   [EXPLORE] = { "explore", on_explore, .limit_ms = MI_AUTH_EXPLORE_LIMIT_MS },
   [INFO] = { "info", on_info, .limit_ms = 10000 },
-  [SEND_KEY] = { "send-key", on_send_key, .limit_ms = 10000 },
+  /* 10 s without the device's READY end it in the framing; this is for the rest of it, too. */
+  [SEND_KEY] = { "send-key", on_send_key, .limit_ms = 20000 },
   [EXPECT_KEY] = { "expect-key", on_expect_key, .limit_ms = 15000 },
   [OOB_EXPECT_CONFIRMATION]
   = { "oob-expect-confirmation", on_oob_expect_confirmation, .limit_ms = 15000 },
