@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
+#include "sim-fake-bluez.h"
 #include "sim-options.h"
 #include "sim-stdio.h"
 
@@ -53,6 +54,11 @@ check_options (const SimOptions *options, GError **error)
     return usage (error, "--fake-bluez needs --bus");
   if (options->fake_bluez && (options->devices != NULL) == (options->count > 0))
     return usage (error, "--fake-bluez needs either --devices or --count");
+  if (options->count < 0 || options->count > 65535 || options->adapters < 0
+      || options->adapters > 16)
+    return usage (error, "--count goes up to 65535, --adapters up to 16");
+  if (options->disconnect_delay_ms < 0)
+    return usage (error, "--disconnect-delay is negative");
   return TRUE;
 }
 
@@ -65,11 +71,16 @@ parse_options (SimOptions *options, int *argc, char ***argv, GError **error)
       NULL },
     { "bluez", 0, 0, G_OPTION_ARG_STRING, &options->bluez, "Be a peripheral on a real adapter",
       "ADAPTER" },
-    { "bus", 0, 0, G_OPTION_ARG_STRING, &options->bus, "Bus for --fake-bluez", "ADDRESS" },
+    { "bus", 0, 0, G_OPTION_ARG_STRING, &options->bus, "Bus for --fake-bluez and --bluez",
+      "ADDRESS" },
     { "device", 0, 0, G_OPTION_ARG_STRING, &options->device, "Thermometer for --stdio", "ADDRESS" },
     { "devices", 0, 0, G_OPTION_ARG_FILENAME, &options->devices, "Devices file", "FILE" },
     { "count", 0, 0, G_OPTION_ARG_INT, &options->count, "So many thermometers of the usual kind",
       "N" },
+    { "adapters", 0, 0, G_OPTION_ARG_INT, &options->adapters, "So many adapters for --fake-bluez",
+      "N" },
+    { "disconnect-delay", 0, 0, G_OPTION_ARG_INT, &options->disconnect_delay_ms,
+      "How long Disconnect takes with --fake-bluez (2000, as with BlueZ)", "MS" },
     { "control", 0, 0, G_OPTION_ARG_NONE, &options->control,
       "JSON lines on standard input and output", NULL },
     { "seed", 0, 0, G_OPTION_ARG_CALLBACK, (gpointer) on_seed, "Deterministic randomness", "N" },
@@ -101,18 +112,28 @@ find_group (GKeyFile *file, const char *address)
   return NULL;
 }
 
-static int
-run_stdio (const SimOptions *options, MiRandomFunc random, gpointer random_data, GError **error)
+static GKeyFile *
+load_devices (const SimOptions *options, GError **error)
 {
   g_autoptr (GKeyFile) file = g_key_file_new ();
-  g_autoptr (SimDevice) device = NULL;
-  g_autofree char *group = NULL;
 
   if (!g_key_file_load_from_file (file, options->devices, G_KEY_FILE_NONE, error))
     {
       g_prefix_error (error, "%s: ", options->devices);
-      return 1;
+      return NULL;
     }
+  return g_steal_pointer (&file);
+}
+
+static int
+run_stdio (const SimOptions *options, MiRandomFunc random, gpointer random_data, GError **error)
+{
+  g_autoptr (GKeyFile) file = load_devices (options, error);
+  g_autoptr (SimDevice) device = NULL;
+  g_autofree char *group = NULL;
+
+  if (file == NULL)
+    return 1;
   group = find_group (file, options->device);
   if (group == NULL)
     {
@@ -122,6 +143,32 @@ run_stdio (const SimOptions *options, MiRandomFunc random, gpointer random_data,
     }
   device = sim_device_new (file, group, random, random_data, error);
   return device != NULL ? sim_stdio_run (device) : 1;
+}
+
+static int
+run_fake_bluez (const SimOptions *options, MiRandomFunc random, gpointer random_data,
+                GError **error)
+{
+  g_autoptr (GKeyFile) devices = NULL;
+  SimFakeBluezOptions fake = {
+    .bus = options->bus,
+    .count = (guint) options->count,
+    .adapters = (guint) options->adapters,
+    .control = options->control,
+    .random = random,
+    .random_data = random_data,
+    .seed = options->has_seed ? (guint32) options->seed : g_random_int (),
+    .disconnect_delay_ms = (guint) options->disconnect_delay_ms,
+  };
+
+  if (options->devices != NULL)
+    {
+      devices = load_devices (options, error);
+      if (devices == NULL)
+        return 1;
+      fake.devices = devices;
+    }
+  return sim_fake_bluez_run (&fake, error);
 }
 
 static int
@@ -139,6 +186,8 @@ run (const SimOptions *options, GError **error)
     }
   if (options->stdio)
     return run_stdio (options, random, random_data, error);
+  if (options->fake_bluez)
+    return run_fake_bluez (options, random, random_data, error);
   return usage (error, "this front is not part of this build");
 }
 
@@ -154,7 +203,7 @@ options_clear (SimOptions *options)
 int
 main (int argc, char **argv)
 {
-  SimOptions options = { 0 };
+  SimOptions options = { .disconnect_delay_ms = 2000 }; /* as bluetoothd */
   g_autoptr (GError) error = NULL;
   int status;
 

@@ -622,7 +622,7 @@ sim_device_read (SimDevice *self, gint64 now_ms, guint16 channel, guint8 *out, g
   if (!self->connected)
     return refuse (error, MI_ERROR_LINK_LOST, "not connected");
   if (self->power != SIM_POWER_ON)
-    return refuse (error, MI_ERROR_IO, "no answer");
+    return refuse (error, MI_ERROR_TIMEOUT, "no answer");
   if (characteristic == NULL)
     return refuse (error, MI_ERROR_IO, "no such characteristic");
   if ((characteristic->flags & MI_LINK_READ) == 0)

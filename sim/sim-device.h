@@ -81,7 +81,7 @@ gboolean sim_device_is_connected (SimDevice *self);
 /* A write by the host (with or without response); FALSE + error: rejected at ATT level. */
 gboolean sim_device_write (SimDevice *self, gint64 now_ms, guint16 channel, const guint8 *data,
                            gsize len, GError **error);
-/* @out: room for %SIM_PACKET_MAX bytes */
+/* @out: room for %SIM_PACKET_MAX bytes. MI_ERROR_TIMEOUT: the device gives no answer at all. */
 gboolean sim_device_read (SimDevice *self, gint64 now_ms, guint16 channel, guint8 *out, gsize *len,
                           GError **error);
 

@@ -163,7 +163,8 @@ execute_read (FakeLink *link, FakeOp *op)
   if (!sim_device_read (link->peer->sim, sim_now_ms (), attribute->channel, buffer, &len, &error))
     {
       g_debug ("%s: read of 0x%04x: %s", link->peer->address, attribute->channel, error->message);
-      return FAKE_ATT_READ_NOT_PERMITTED;
+      return g_error_matches (error, MI_ERROR, MI_ERROR_TIMEOUT) ? FAKE_ATT_NO_ANSWER
+                                                                 : FAKE_ATT_UNLIKELY;
     }
   op->data = g_bytes_new (buffer, len);
   return FAKE_ATT_OK;
@@ -333,7 +334,8 @@ run_up (FakeLink *link)
       else
         {
           link->pending = op;
-          push_down (link, DOWN_ANSWER, 0, NULL);
+          if (op->code != FAKE_ATT_NO_ANSWER)
+            push_down (link, DOWN_ANSWER, 0, NULL);
         }
       fake_peer_pump (link->peer); /* here, the end of the link is queued as well */
     }
@@ -353,39 +355,61 @@ on_event (gpointer user_data)
 
 /* --- sending --- */
 
+static FakeOp *
+op_new (FakeOpKind kind, FakeChrc *chrc, const guint8 *data, gsize len)
+{
+  FakeOp *op = g_new0 (FakeOp, 1);
+
+  op->kind = kind;
+  op->chrc = kind == FAKE_WRITE_COMMAND ? NULL : chrc;
+  op->handle = chrc->handle;
+  if (data != NULL)
+    op->data = g_bytes_new (data, len);
+  return op;
+}
+
 static void
-send_now (FakeLink *link, FakeOpKind kind, FakeChrc *chrc, const guint8 *data, gsize len)
+send_command_now (FakeLink *link, FakeChrc *chrc, const guint8 *data, gsize len)
 {
   FakePeer *peer = link->peer;
-  FakeOp op = { .kind = kind, .chrc = chrc, .handle = chrc->handle };
 
-  if (kind == FAKE_WRITE_COMMAND || kind == FAKE_WRITE_REQUEST)
-    op.code = execute_write (link, kind, op.handle, data, len);
+  execute_write (link, FAKE_WRITE_COMMAND, chrc->handle, data, len);
+  fake_peer_pump (peer); /* may end the link */
+}
+
+static void
+send_request_now (FakeLink *link, FakeOp *op)
+{
+  FakePeer *peer = link->peer;
+
+  if (link->pending != NULL) /* a device that gives no answer: this one never gets its turn */
+    {
+      g_queue_push_tail (&link->up, op);
+      return;
+    }
+  execute (link, op);
+  if (op->code == FAKE_ATT_NO_ANSWER)
+    link->pending = op;
   else
-    execute (link, &op);
-  answer (&op);
-  g_clear_pointer (&op.data, g_bytes_unref);
+    {
+      answer (op);
+      op_free (op);
+    }
   fake_peer_pump (peer); /* may end the link */
 }
 
 void
 fake_link_send (FakeLink *link, FakeOpKind kind, FakeChrc *chrc, const guint8 *data, gsize len)
 {
-  FakeOp *op;
-
-  if (link->radio.interval_ms == 0)
+  if (link->radio.interval_ms > 0)
     {
-      send_now (link, kind, chrc, data, len);
-      return;
+      g_queue_push_tail (&link->up, op_new (kind, chrc, data, len));
+      arm_event (link);
     }
-  op = g_new0 (FakeOp, 1);
-  op->kind = kind;
-  op->chrc = kind == FAKE_WRITE_COMMAND ? NULL : chrc;
-  op->handle = chrc->handle;
-  if (data != NULL)
-    op->data = g_bytes_new (data, len);
-  g_queue_push_tail (&link->up, op);
-  arm_event (link);
+  else if (kind == FAKE_WRITE_COMMAND)
+    send_command_now (link, chrc, data, len);
+  else
+    send_request_now (link, op_new (kind, chrc, data, len));
 }
 
 void

@@ -126,6 +126,7 @@ fake_att_error (GDBusMethodInvocation *invocation, FakeAttError code)
     case FAKE_ATT_OK:
     case FAKE_ATT_INVALID_HANDLE:
     case FAKE_ATT_UNLIKELY:
+    case FAKE_ATT_NO_ANSWER:
     default:
       break;
     }

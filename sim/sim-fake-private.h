@@ -34,6 +34,7 @@ typedef enum
   FAKE_ATT_WRITE_NOT_PERMITTED = 0x03,
   FAKE_ATT_REQUEST_NOT_SUPPORTED = 0x06,
   FAKE_ATT_UNLIKELY = 0x0e, /* also what BlueZ makes of a lost link */
+  FAKE_ATT_NO_ANSWER = -1,  /* not on the air: the request waits until the link goes */
 } FakeAttError;
 
 typedef struct _FakeBluez FakeBluez;
