@@ -110,18 +110,16 @@ app_connect (App *app, ExitStatus *status)
 MithermDBusManager1 *
 app_get_manager (App *app, ExitStatus *status)
 {
-  GDBusInterface *manager;
+  g_autoptr (GError) error = NULL;
+  MithermDBusManager1 *manager;
 
   if (!app_connect (app, status))
     return NULL;
-  manager = g_dbus_object_manager_get_interface (app->objects, ROOT_PATH, "org.mitherm.Manager1");
+  manager = mitherm_dbus_manager1_proxy_new_sync (app->connection, G_DBUS_PROXY_FLAGS_NONE,
+                                                  BUS_NAME, ROOT_PATH, NULL, &error);
   if (manager == NULL)
-    {
-      fprintf (stderr, "mithermctl: the daemon offers no org.mitherm.Manager1\n");
-      *status = EXIT_FAILED;
-      return NULL;
-    }
-  return MITHERM_DBUS_MANAGER1 (manager);
+    *status = app_report (app, error);
+  return manager;
 }
 
 static gboolean
