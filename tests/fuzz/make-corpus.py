@@ -192,6 +192,57 @@ def ota():
     save("ota", "one-byte", bytes([1, 0, 0, 0]) + item(DEADLINE) + item(all_good) + item(LINK_LOST))
 
 
+def dfu():
+    reply, fragment, control, data, good = range(15, 20)
+    for flags in range(16):
+        head = bytes([flags]) + struct.pack("<H", 5000)
+        save("dfu", f"good-{flags:x}", head + item(good, b"\xff") + item(LINK_LOST))
+        save("dfu", f"interrupted-{flags:x}", head + item(good, b"\4") + item(LINK_LOST))
+    for flags in (0, 1, 3):
+        head = bytes([flags]) + struct.pack("<H", 3000)
+        cases = {
+            "status": item(good, b"\0") + item(reply, b"\10\0\2"), "version": item(reply, b"\0\3\0"),
+            "size": item(good, b"\0") + item(reply, b"\0\0\0"), "size-2": item(good, b"\0") + item(reply, b"\0\1\0"),
+            "repeat": item(good, b"\3") + item(fragment, b"\5\0\0") * 4,
+            "give-up": item(good, b"\2") + item(data, bytes.fromhex("00000103")) + item(fragment, b"\7\0\0"),
+            "ahead": item(good, b"\2") + item(fragment, b"\0\1\0"), "behind": item(good, b"\4") + item(fragment, b"\0\0\0") * 2,
+            "silence": item(good, b"\3") + item(DEADLINE) * 2, "raw": item(control, b"\1\5\1\0\0\2\0") + item(control, b"\2\3"),
+            "lost": item(good, b"\2") + item(data, bytes.fromhex("000001050100")),
+            "refused": item(good, b"\xff") + item(DEADLINE), "cancel": item(good, b"\1") + item(CANCEL)}
+        for name, items in cases.items():
+            save("dfu", f"{name}-{flags}", head + items)
+
+
+def device():
+    connect, disconnect, write, read, wait, fault, battery, run, run_fault = range(9)
+    second = 131  # one second
+    ota_raw = (item(write, b"\2\0\xff") + item(write, b"\2\1\xff")
+               + item(write, b"\2" + bytes.fromhex("00002680000000005d024b4e4c54575e656c6eb9"))
+               + item(read, b"\2") + item(write, b"\2" + bytes.fromhex("02ff0000ffff")))
+    for mode in range(4):
+        head = bytes([mode]) + item(connect, bytes([mode]))
+        save("device", f"info-{mode}", head + item(run, b"\x80"))
+        save("device", f"register-{mode}", head + item(run, b"\1") + item(disconnect) + item(connect) + item(run, b"\2"))
+        save("device", f"login-{mode}", head + item(run, b"\x82") + item(run, b"\2"))
+        save("device", f"wrong-token-{mode}", head + item(run, b"\3"))
+        save("device", f"dfu-{mode}", head + item(run, b"\2") + item(run, b"\4") + item(wait, b"", 200) * 2 + item(connect))
+        save("device", f"ota-{mode}", head + item(run, b"\2") + item(run, b"\x85") + item(wait, b"", 200) * 2 + item(connect))
+        save("device", f"ota-raw-{mode}", head + item(run, b"\2") + ota_raw + item(wait, b"", second) + item(battery))
+        save("device", f"raw-{mode}", head + item(write, b"\0\x15") + item(write, b"\1" + bytes.fromhex("000000030400"))
+             + b"".join(item(write, bytes([1, n, 0]) + bytes(18)) for n in (1, 2, 3, 4)) + item(wait, b"", 255))
+        save("device", f"read-{mode}", head + b"".join(item(read, bytes([n])) for n in range(14)))
+        for kind in range(1, 6):
+            save("device", f"fault-{mode}-{kind}", head + item(run_fault, bytes([1 if mode == 0 else 2, kind, 4 + kind]))
+                 + item(connect) + item(run, b"\2"))
+    for spec in ("drop@5", "double@>2", "corrupt@<3", "delay@4:900", "cut@6", "busy@11", "timeout@3", "cancel@11", "reboot@7",
+                 "status@1:5"):
+        name = "".join(c if c.isalnum() else "-" for c in spec)
+        save("device", f"armed-{name}", b"\1" + item(connect) + item(fault, spec.encode()) + item(run, b"\2") + item(run, b"\5"))
+    save("device", "config", b"\x80[A4:C1:38:00:00:01]\nModel=LYWSD03MMC\nFirmware=1.0.0_0130\nAuthVersion=1\nDid=blt.6.1fg3jsorosg00\n"
+         b"Advert=pvvx\nInterval=2500\nRadio=30,4,10\nFaults=drop@5;cut@9\nBattery=50\nDfu=2\nBanks=2\nGeneration=1\nAtt=20\n")
+    save("device", "config-models", b"\x80[A4:C1:38:00:00:02]\nModel=MJWSD05MMC\n[A4:C1:38:00:00:03]\nModel=CGDK2\nOnReject=restart\n")
+
+
 if __name__ == "__main__":
     info()
     login()
@@ -200,3 +251,5 @@ if __name__ == "__main__":
     image()
     certificate()
     ota()
+    dfu()
+    device()
