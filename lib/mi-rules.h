@@ -30,7 +30,7 @@ typedef struct
   char *source; /* (nullable): where the incident is told */
 } MiRule;
 
-/* As mi_models_load(), for rules.d/. */
+/* As mi_models_load(), for rules.d/. A rule that is not wholly understood is skipped and told. */
 MiRules *mi_rules_load (const char *data_dir, const char *conf_dir, GPtrArray **problems);
 MiRules *mi_rules_new (void);
 void mi_rules_free (MiRules *self);
@@ -61,7 +61,7 @@ GPtrArray *mi_rules_match (MiRules *self, const MiRuleQuery *query);
 typedef enum
 {
   MI_REFUSAL_NONE,
-  MI_REFUSAL_BAD_IMAGE,      /* not sound, damaged, a flash read-out */
+  MI_REFUSAL_BAD_IMAGE,      /* not a sound image: mi_image_check() */
   MI_REFUSAL_WRONG_HARDWARE, /* does not fit, or cannot be told: overridden by "wrong-hardware" */
   MI_REFUSAL_TOO_LARGE,
   MI_REFUSAL_NO_TRANSPORT,  /* the model cannot be updated over the air */

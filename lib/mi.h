@@ -16,4 +16,5 @@
 #include "mi-ota.h"
 #include "mi-procedure.h"
 #include "mi-register.h"
+#include "mi-rules.h"
 #include "mi-runner.h"
