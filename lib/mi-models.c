@@ -701,13 +701,32 @@ gboolean
 mi_models_image_is_readout (MiModels *self, MiImage *image)
 {
   const KnownImage *known = find_known (self, image);
+
+  return known != NULL && known->readout;
+}
+
+gboolean
+mi_models_image_is_offered (MiModels *self, MiImage *image)
+{
   const char *version = mi_models_get_image_version (self, image);
 
-  if (known != NULL && known->readout)
-    return TRUE;
-  /* Every update file of 2.1.1 is signed; one without a trailer was read out of a flash. */
-  return mi_image_get_kind (image) == MI_IMAGE_STOCK && version != NULL
-         && g_str_has_prefix (version, "2.1.1_");
+  switch (mi_image_get_kind (image))
+    {
+    case MI_IMAGE_UNKNOWN:
+    case MI_IMAGE_ENVELOPED:
+    case MI_IMAGE_DAMAGED:
+      return FALSE;
+    case MI_IMAGE_STOCK:
+      if (version != NULL && g_str_has_prefix (version, "2.1.1_"))
+        return FALSE;
+      break;
+    case MI_IMAGE_STOCK_SIGNED:
+    case MI_IMAGE_CUSTOM_PVVX:
+    case MI_IMAGE_CUSTOM_ATC1441:
+    case MI_IMAGE_TUYA:
+      break;
+    }
+  return version != NULL && !mi_models_image_is_readout (self, image);
 }
 
 GVariant *

@@ -104,8 +104,17 @@ MiFit mi_models_fit (MiModels *self, const MiModel *model, const char *hardware,
 char **mi_models_get_image_models (MiModels *self, MiImage *image);
 /* (nullable): mi_image_get_version(), else that of a file known by SHA-256 */
 const char *mi_models_get_image_version (MiModels *self, MiImage *image);
-/* Whether the file is a flash read-out: never offered as an update. */
+/* Whether the file is known (by SHA-256) to be a flash read-out, which no update file is. */
 gboolean mi_models_image_is_readout (MiModels *self, MiImage *image);
+
+/**
+ * mi_models_image_is_offered:
+ *
+ * Whether a catalogue may offer the file of its own accord: sound, of a known kind and version, and
+ * no flash read-out. Stock 2.1.1 without a trailer counts as one, as every update file of 2.1.1 is
+ * signed.
+ */
+gboolean mi_models_image_is_offered (MiModels *self, MiImage *image);
 /* (transfer floating): mi_image_describe() with version and models filled in */
 GVariant *mi_models_describe_image (MiModels *self, MiImage *image);
 

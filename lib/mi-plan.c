@@ -278,14 +278,19 @@ judge_transport (Planner *self, MiPlanHop *hop)
 }
 
 static void
-judge_versions (Planner *self, MiPlanHop *hop, MiImage *image)
+judge_versions (Planner *self, MiPlanHop *hop, MiImage *image, gboolean last)
 {
   MiImageKind body = mi_image_get_body_kind (image);
   int order;
 
+  if (hop->to == NULL && last)
+    hop->to = g_strdup (self->device->expect);
   if (hop->to == NULL)
-    add_reason (hop, "the image's version is not known: success will be a changed version, unless "
-                     "the expected one is given");
+    {
+      add_risk (hop, "unknown-version");
+      add_reason (hop, "the image's version is not known: unless the expected one is given, a "
+                       "changed version is all the proof there is");
+    }
   if (hop->from == NULL)
     add_reason (hop, "the running version is not known: it is read before the first block");
   if (body == self->from_kind && mi_version_compare (hop->to, hop->from, &order) && order < 0)
@@ -351,7 +356,7 @@ plan_hop (Planner *self, guint index, const MiRule *missing, gboolean last)
   judge_fit (self, hop, image);
   judge_transport (self, hop);
   judge_signature (self, hop, image, last);
-  judge_versions (self, hop, image);
+  judge_versions (self, hop, image, last);
   apply_rules (self, hop, image);
   if (missing != NULL)
     {

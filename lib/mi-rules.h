@@ -101,7 +101,8 @@ typedef struct
   const MiModel *model;
   const char *hardware;
   const char *running;
-  gboolean envelope; /* an envelope goes around the last image */
+  gboolean envelope;  /* an envelope goes around the last image */
+  const char *expect; /* (nullable): version expected of the last image (option expect-version) */
 } MiPlanDevice;
 
 /**

@@ -379,6 +379,27 @@ test_known_image (void)
                    ==, MI_FIT_NO);
 }
 
+static void
+check_offered (MiImage *taken, gboolean offered)
+{
+  g_autoptr (MiImage) image = taken;
+
+  g_assert_true (mi_models_image_is_offered (shipped, image) == offered);
+  g_assert_false (mi_models_image_is_readout (shipped, image));
+}
+
+static void
+test_offered (void)
+{
+  check_offered (signed_image (), TRUE);
+  check_offered (custom_image (0x020a), TRUE);
+  check_offered (stock_image ("LYWSD03MMC", NULL), TRUE);
+  check_offered (take_image (images_build (4100, 21, 0x1141, 0x020a, 0)), FALSE);
+  check_offered (take_image (images_build_text (4100, 0, 0, "mible-login-info", "2.1.1_0159",
+                                                "LYWSD03MMC", NULL)),
+                 FALSE);
+}
+
 /* Every real file that the vectors know: its hash, version and models are in the data. */
 static void
 test_real_files_are_known (void)
@@ -561,6 +582,7 @@ main (int argc, char **argv)
   g_test_add_func ("/models/image/models", test_image_models);
   g_test_add_func ("/models/image/describe", test_describe);
   g_test_add_func ("/models/image/known-by-sha256", test_known_image);
+  g_test_add_func ("/models/image/read-outs-are-not-offered", test_offered);
   g_test_add_func ("/models/image/every-real-file-is-known", test_real_files_are_known);
   g_test_add_func ("/models/folders/absent-ones-are-empty", test_no_folders);
   add_folder_test ("/models/folders/same-name-replaces", test_replaced_file);

@@ -380,9 +380,24 @@ test_plan_refusals (void)
   bad = plan (shipped, &lywsd03, take_image (broken), NULL);
   check_hop (wrong, 0, MI_REFUSAL_WRONG_HARDWARE, "wrong-hardware", "does not fit");
   check_hop (bad, 0, MI_REFUSAL_BAD_IMAGE, "", "crc");
-  check_hop (unknown, 0, MI_REFUSAL_NONE, "wrong-hardware", "cannot be told");
+  check_hop (unknown, 0, MI_REFUSAL_NONE, "wrong-hardware; unknown-version", "cannot be told");
   g_assert_cmpint (hop_at (none, 0)->refusal, ==, MI_REFUSAL_WRONG_HARDWARE);
   g_assert_null (hop_at (none, 0)->transport);
+}
+
+static void
+test_plan_expected_version (void)
+{
+  MiPlanDevice of = device ("LYWSD03MMC", "B1.4", "1.0.0_0130");
+  g_autoptr (MiPlan) unknown
+      = plan (shipped, &of, take_image (images_build (4100, 21, 0x1141, 0x020a, 0)), NULL);
+  g_autoptr (MiPlan) expected = NULL;
+
+  check_hop (unknown, 0, MI_REFUSAL_NONE, "unknown-version", "all the proof");
+  of.expect = "V5.8";
+  expected = plan (shipped, &of, take_image (images_build (4100, 21, 0x1141, 0x020a, 0)), NULL);
+  check_hop (expected, 0, MI_REFUSAL_NONE, "", NULL);
+  g_assert_cmpstr (hop_at (expected, 0)->to, ==, "V5.8");
 }
 
 static void
@@ -453,7 +468,7 @@ test_plan_variant (void)
 static void
 test_plan_knows_nothing (void)
 {
-  MiPlanDevice nobody = { NULL, NULL, NULL, FALSE };
+  MiPlanDevice nobody = { NULL, NULL, NULL, FALSE, NULL };
   g_autoptr (MiPlan) empty = plan (shipped, &nobody, NULL);
   g_autoptr (MiPlan) planned = plan (shipped, &nobody, stock_image ("1.0.0_0130"), NULL);
 
@@ -485,6 +500,7 @@ main (int argc, char **argv)
   g_test_add_func ("/plan/via-takes-the-image-out-of-turn", test_plan_via);
   g_test_add_func ("/plan/via-in-a-circle-is-refused", test_plan_via_circle);
   g_test_add_func ("/plan/refusals", test_plan_refusals);
+  g_test_add_func ("/plan/expected-version", test_plan_expected_version);
   g_test_add_func ("/plan/size-routes", test_plan_sizes);
   g_test_add_func ("/plan/known-bad-pair-is-refused", test_plan_known_bad);
   g_test_add_func ("/plan/transport-of-the-model", test_plan_transport);
