@@ -13,6 +13,33 @@ VECTORS = json.loads((TOP.parent / "vectors" / "framing.json").read_text())
 (CONTROL, AUTH, OTHER, DEADLINE, WAIT, WRITTEN, VALUE, IO_FAILED, PERSISTED, PERSIST_FAILED,
  CREDENTIAL, REFUSED, CANCEL, LINK_LOST, START, ANSWER, MESSAGE, OPCODE, TICK, CORRUPT) = range(20)
 
+# A file of the store (docs/storage.md).
+KEY_FILE = """[device]
+Format=1
+Address=A4:C1:38:00:00:01
+Model=LYWSD03MMC
+Firmware=2.1.1_0159
+ProductId=1371
+AuthVersion=2
+Bound=yes
+InfoTime=1700000000000000
+
+[key 1]
+State=current
+Token=0102030405060708090a0b0c
+BindKey=000102030405060708090a0b0c0d0e0f
+AuthVersion=2
+Origin=registration
+Created=1700000000000000
+
+[key 2]
+State=old
+Token=0c0b0a090807060504030201
+AuthVersion=1
+Origin=import
+Created=1600000000000000
+"""
+
 
 def item(kind, data=b"", delta=1):
     return bytes([kind, delta, len(data)]) + data
@@ -243,6 +270,28 @@ def device():
     save("device", "config-models", b"\x80[A4:C1:38:00:00:02]\nModel=MJWSD05MMC\n[A4:C1:38:00:00:03]\nModel=CGDK2\nOnReject=restart\n")
 
 
+def keys():
+    token, bind_key = "0102030405060708090a0b0c", "000102030405060708090a0b0c0d0e0f"
+    exported = {"version": 1, "devices": [{"address": "A4:C1:38:00:00:01", "model": "LYWSD03MMC", "did": "blt.6.1fg3jsorosg00", "keys": [
+        {"token": token, "bind_key": bind_key, "origin": "registration", "created": "2024-02-29T12:00:00Z", "state": "current"},
+        {"token": token[::-1], "bind_key": bind_key[::-1], "origin": "registration", "created": "2023-02-28T12:00:00Z", "state": "old"}]}]}
+    cloud = {"result": {"list": [{"mac": "A4:C1:38:00:00:02", "token": token, "model": "miaomiaoce.sensor_ht.t2", "BLE_DATA": {"beaconkey": bind_key}},
+                                 {"mac": "A4:C1:38:00:00:03", "token": token, "model": "yeelink.light.lamp1"}]}}
+    texts = {
+        "export": json.dumps(exported), "cloud": json.dumps(cloud),
+        "nested": "[" * 10 + json.dumps(cloud) + "]" * 10, "too-deep": "[" * 40 + json.dumps(cloud) + "]" * 40,
+        "extractor": f"NAME:     Kitchen\nID:       blt.6.1fg3jsorosg00\nBLE KEY:  {bind_key}\nMAC:      A4:C1:38:00:00:04\nTOKEN:    {token}\nMODEL:    miaomiaoce.sensor_ht.t2\n---------\n",
+        "list": f"A4:C1:38:00:00:05 {token} {bind_key}\na4c138000006,{bind_key}\nA4:C1:38:00:00:07;{token}\n# nothing\n",
+        "yaml": f"  - platform: pvvx_mithermometer\n    mac: \"A4:C1:38:00:00:08\"\n    encryption_key: \"{bind_key}\"\n",
+        "short-token": f"A4:C1:38:00:00:05 {token[:-1]}\n", "wrong-address": json.dumps({"mac": "A4:C1:38", "token": token}),
+        "not-json": "{\"mac\": ", "wrong-types": json.dumps({"mac": 5, "token": [token], "bind_key": None, "address": {}}), "nothing": "hello\n"}
+    for name, text in texts.items():
+        save("keys", name, b"\0" + text.encode())
+    save("keys", "file", b"\1" + KEY_FILE.encode())
+    save("keys", "file-cut-off", b"\1" + KEY_FILE.encode()[:150])
+    save("keys", "file-empty", b"\1")
+
+
 if __name__ == "__main__":
     info()
     login()
@@ -253,3 +302,4 @@ if __name__ == "__main__":
     ota()
     dfu()
     device()
+    keys()
