@@ -420,6 +420,58 @@ test_real_files_are_known (void)
     }
 }
 
+/* What the data says about a real file, and what the file itself says. */
+static void
+test_real_file (gconstpointer data)
+{
+  JsonObject *item = (JsonObject *) data;
+  const char *folder = g_getenv ("MITHERM_FIRMWARE");
+  g_autofree char *path = NULL, *content = NULL, *reason = NULL;
+  g_autoptr (GBytes) bytes = NULL;
+  g_autoptr (MiImage) image = NULL;
+  g_auto (GStrv) names = NULL;
+  gsize len;
+
+  if (folder != NULL)
+    path = g_build_filename (folder, json_object_get_string_member (item, "file"), NULL);
+  if (path == NULL || !g_file_get_contents (path, &content, &len, NULL))
+    {
+      g_test_skip ("firmware file absent from the folder in MITHERM_FIRMWARE");
+      return;
+    }
+  bytes = g_bytes_new_take (g_steal_pointer (&content), len);
+  image = mi_image_new (bytes, NULL);
+  names = mi_models_get_image_models (shipped, image);
+  g_assert_cmpuint (g_strv_length (names), >=, 1);
+  if (mi_models_find (shipped, names[0]) != NULL)
+    g_assert_cmpint (mi_models_fit (shipped, model (names[0]), NULL, NULL, image, &reason), !=,
+                     MI_FIT_NO);
+  g_assert_cmpint (mi_models_fit (shipped, model ("CGD1"), NULL, NULL, image, NULL), ==, MI_FIT_NO);
+  if (mi_image_get_body_kind (image) == MI_IMAGE_CUSTOM_PVVX)
+    g_assert_cmpstr (mi_models_get_image_version (shipped, image), ==, "V5.8");
+  if (mi_image_get_body_kind (image) == MI_IMAGE_STOCK)
+    g_assert_nonnull (mi_models_get_image_version (shipped, image));
+  if (mi_image_get_body_kind (image) == MI_IMAGE_STOCK && g_str_equal (names[0], "LYWSD03MMC"))
+    g_assert_nonnull (strstr (json_object_get_string_member (item, "file"),
+                              mi_models_get_image_version (shipped, image)));
+}
+
+static void
+add_real_files (void)
+{
+  JsonArray *real = json_object_get_array_member (vectors_load ("image"), "real");
+  guint i;
+
+  for (i = 0; i < json_array_get_length (real); i++)
+    {
+      JsonObject *item = json_array_get_object_element (real, i);
+      g_autofree char *path
+          = vectors_path ("/models/real", json_object_get_string_member (item, "file"));
+
+      g_test_add_data_func (path, item, test_real_file);
+    }
+}
+
 /* Folders */
 
 typedef struct
@@ -585,6 +637,7 @@ main (int argc, char **argv)
   g_test_add_func ("/models/image/read-outs-are-not-offered", test_offered);
   g_test_add_func ("/models/image/every-real-file-is-known", test_real_files_are_known);
   g_test_add_func ("/models/folders/absent-ones-are-empty", test_no_folders);
+  add_real_files ();
   add_folder_test ("/models/folders/same-name-replaces", test_replaced_file);
   add_folder_test ("/models/folders/broken-file-is-told-and-skipped", test_broken_files);
   add_folder_test ("/models/folders/unknown-key-is-told", test_unknown_key);
