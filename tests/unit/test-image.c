@@ -327,24 +327,33 @@ test_synthetic (gconstpointer data)
     g_assert_error (error, MI_ERROR, MI_ERROR_BAD_IMAGE);
 }
 
+static GBytes *
+read_firmware (const char *name)
+{
+  const char *folder = g_getenv ("MITHERM_FIRMWARE");
+  g_autofree char *path = NULL, *content = NULL;
+  gsize len;
+
+  if (folder == NULL)
+    return NULL;
+  path = g_build_filename (folder, name, NULL);
+  if (!g_file_get_contents (path, &content, &len, NULL))
+    return NULL;
+  return g_bytes_new_take (g_steal_pointer (&content), len);
+}
+
 static void
 test_real (gconstpointer data)
 {
   JsonObject *item = (JsonObject *) data;
-  const char *folder = g_getenv ("MITHERM_FIRMWARE");
-  g_autofree char *path = NULL, *content = NULL;
-  g_autoptr (GBytes) bytes = NULL;
+  g_autoptr (GBytes) bytes = read_firmware (json_object_get_string_member (item, "file"));
   g_autoptr (MiImage) image = NULL;
-  gsize len;
 
-  if (folder != NULL)
-    path = g_build_filename (folder, json_object_get_string_member (item, "file"), NULL);
-  if (path == NULL || !g_file_get_contents (path, &content, &len, NULL))
+  if (bytes == NULL)
     {
       g_test_skip ("firmware file absent from the folder in MITHERM_FIRMWARE");
       return;
     }
-  bytes = g_bytes_new_take (g_steal_pointer (&content), len);
   image = mi_image_new (bytes, NULL);
   compare_facts (image, json_object_get_object_member (item, "facts"), FALSE);
   g_assert_cmpint (mi_image_get_kind (image), !=, MI_IMAGE_UNKNOWN);
@@ -692,6 +701,28 @@ test_envelope (void)
 }
 
 static void
+test_real_envelope (void)
+{
+  JsonObject *expected = json_object_get_object_member (vectors_load ("image"), "envelope_real");
+  g_autoptr (GBytes) plain = read_firmware ("ATC_v58.bin");
+  g_autoptr (GBytes) envelope = read_firmware ("sign_2.1.1_0159c.bin");
+  g_autoptr (GBytes) out = NULL;
+  g_autoptr (MiImage) image = NULL;
+
+  if (plain == NULL || envelope == NULL)
+    {
+      g_test_skip ("firmware file absent from the folder in MITHERM_FIRMWARE");
+      return;
+    }
+  out = mi_image_apply_envelope (plain, envelope, NULL);
+  g_assert_nonnull (out);
+  image = mi_image_new (out, NULL);
+  g_assert_cmpstr (mi_image_get_sha256 (image), ==,
+                   json_object_get_string_member (expected, "result_sha256"));
+  g_assert_cmpint (mi_image_get_kind (image), ==, MI_IMAGE_ENVELOPED);
+}
+
+static void
 test_envelope_around_another_image (void)
 {
   g_autoptr (GBytes) custom = images_bytes (
@@ -825,6 +856,7 @@ main (int argc, char **argv)
   g_test_add_func ("/image/tlv-past-the-tag-makes-it-invalid", test_tlv_past_tag);
   g_test_add_func ("/image/any-of-several-roots", test_any_of_several_roots);
   g_test_add_func ("/image/envelope/vector", test_envelope);
+  g_test_add_func ("/image/envelope/real", test_real_envelope);
   g_test_add_func ("/image/envelope/another-image-is-enveloped-not-signed",
                    test_envelope_around_another_image);
   g_test_add_func ("/image/envelope/bad-ones-are-refused", test_bad_envelopes);
