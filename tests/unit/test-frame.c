@@ -752,18 +752,29 @@ test_progress_resets_the_fruitless_rounds (void)
   g_assert_cmpstr (side.event.reason, ==, "lost fragments");
 }
 
+/* 400 ms for every six fragments that a LOST may list, or part of six. */
 static void
-test_gap_grows_with_simul (void)
+assert_gap (guint8 simul, gint64 gap_ms)
 {
   g_auto (Side) side;
 
-  side_init (&side, MI_ROLE_DEVICE_GEN2, 18, 7);
+  side_init (&side, MI_ROLE_DEVICE_GEN2, 18, simul);
   side_expect (&side, MI_MESSAGE_PUBLIC_KEY, 64);
   side_feed_hex (&side, "000000030400");
-  side_wait (&side, 799);
+  side_wait (&side, gap_ms - 1);
   assert_written (&side, "");
   side_wait (&side, 1);
   assert_written (&side, "000001050100020003000400");
+}
+
+static void
+test_gap_grows_with_simul (void)
+{
+  assert_gap (4, 400);
+  assert_gap (6, 400);
+  assert_gap (7, 800);
+  assert_gap (12, 800);
+  assert_gap (13, 1200);
 }
 
 static void
@@ -998,29 +1009,39 @@ test_limits_without_length_keep_simul (void)
   g_assert_cmpuint (side.sizes.simul, ==, 4);
 }
 
+/* 0x16 is 22: a length frame of 20 fill bytes is right, whose @wrong-th byte is 0x17 here. */
+static void
+explore_with_fill (guint fill_len, guint wrong, guint dmtu)
+{
+  guint8 frame[4 + 32] = { 0, 0, MI_FRAME_MANAGE, 1 };
+  g_auto (Side) side;
+
+  memset (frame + 4, 0x16, fill_len);
+  if (wrong < fill_len)
+    frame[4 + wrong] = 0x17;
+  side_init (&side, MI_ROLE_HOST, 18, 1);
+  side.sizes.att_payload = 244;
+  explore (&side);
+  side_feed_hex (&side, "000004000616");
+  side_feed (&side, frame, 4 + fill_len);
+  frame[2] = MI_FRAME_MANAGE_ACK;
+  g_assert_cmpuint (side.effects->n, ==, 1);
+  g_assert_cmpmem (side.effects->items[0].data, side.effects->items[0].len, frame, 4 + fill_len);
+  g_assert_cmpint (side.event.kind, ==, MI_FRAME_EXPLORED);
+  g_assert_cmpuint (side.sizes.dmtu, ==, dmtu);
+}
+
 static void
 test_wrong_fill_is_echoed_and_not_adopted (void)
 {
-  /* 22 is 0x16: 20 bytes of it are right. */
-  static const char *const wrong[] = { "0000040116161616161616161616161616161616161617161616",
-                                       "00000401161616161616161616161616161616161616161616",
-                                       "0000040116161616161616161616161616161616161616161617" };
+  const guint none = G_MAXUINT;
 
-  for (guint i = 0; i < G_N_ELEMENTS (wrong); i++)
-    {
-      g_autofree char *echo = g_strdup (wrong[i]);
-      g_auto (Side) side;
-
-      echo[5] = '5';
-      side_init (&side, MI_ROLE_HOST, 18, 1);
-      side.sizes.att_payload = 244;
-      explore (&side);
-      side_feed_hex (&side, "000004000616");
-      side_feed_hex (&side, wrong[i]);
-      assert_written (&side, echo);
-      g_assert_cmpint (side.event.kind, ==, MI_FRAME_EXPLORED);
-      g_assert_cmpuint (side.sizes.dmtu, ==, 18);
-    }
+  explore_with_fill (20, none, 22);
+  explore_with_fill (20, 0, 18);
+  explore_with_fill (20, 10, 18);
+  explore_with_fill (20, 19, 18);
+  explore_with_fill (19, none, 18);
+  explore_with_fill (21, none, 18);
 }
 
 static void
