@@ -282,11 +282,11 @@ deliver (FakeLink *link, FakeDown *down)
     }
 }
 
-/* Returns: FALSE: the link has gone */
+/* @budget: packets that may still be sent in this event. Returns: FALSE: the link has gone */
 static gboolean
-run_down (FakeLink *link)
+run_down (FakeLink *link, guint *budget)
 {
-  for (guint budget = link->radio.packets_per_event; budget > 0; budget--)
+  for (; *budget > 0; (*budget)--)
     {
       FakeDown *down = g_queue_peek_head (&link->down);
       gboolean is_up;
@@ -345,10 +345,14 @@ static void
 on_event (gpointer user_data)
 {
   FakeLink *link = user_data;
+  guint budget = link->radio.packets_per_event;
 
-  if (!run_down (link))
+  if (!run_down (link, &budget))
     return;
   run_up (link);
+  /* Both sides take turns in an event, so that what was just asked can be answered in it. */
+  if (!run_down (link, &budget))
+    return;
   if (find_sendable (link) != NULL || link->down.length > 0)
     arm_event (link);
 }
