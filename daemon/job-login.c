@@ -70,10 +70,12 @@ describe_set (const MithermRecord *record, guint index)
 static gboolean
 adopt_set (MithermJob *self, int index, GError **error)
 {
-  const MithermRecord *record = mitherm_device_get_record (self->device);
+  const MithermRecord *record;
   g_autofree char *which = NULL;
 
+  /* That writes the record, so it is asked for afterwards. */
   mitherm_device_set_bound (self->device, MITHERM_BOUND_YES);
+  record = mitherm_device_get_record (self->device);
   if (index < 0) /* forgotten while the job ran */
     return TRUE;
   which = describe_set (record, (guint) index);
