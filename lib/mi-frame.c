@@ -28,7 +28,7 @@
 #define BITMAP_WORDS      (MI_FRAME_MAX / 64 + 1)
 #define MANAGE_LIMITS     0
 #define MANAGE_LENGTH     1
-#define NO_DEADLINE       -1
+#define NO_DEADLINE       (-1)
 #define UNEXPECTED_ACK    "unexpected acknowledgement"
 
 typedef enum
