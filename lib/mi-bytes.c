@@ -48,8 +48,8 @@ mi_hex_decode (const char *hex, guint8 *out, gsize out_len)
 guint8 *
 mi_hex_decode_alloc (const char *hex, gsize *out_len)
 {
-  g_autofree guint8 *out = NULL;
   gsize digits;
+  guint8 *out;
 
   g_return_val_if_fail (hex != NULL && out_len != NULL, NULL);
 
@@ -60,9 +60,12 @@ mi_hex_decode_alloc (const char *hex, gsize *out_len)
   /* One byte more, so that an empty run is not NULL. */
   out = g_malloc (digits / 2 + 1);
   if (!mi_hex_decode (hex, out, digits / 2))
-    return NULL;
+    {
+      g_free (out);
+      return NULL;
+    }
   *out_len = digits / 2;
-  return g_steal_pointer (&out);
+  return out;
 }
 
 char *
