@@ -3,6 +3,7 @@
 
 #include "sim-fake-bluez.h"
 #include "sim-options.h"
+#include "sim-peripheral.h"
 #include "sim-stdio.h"
 
 #include <glib/gprintf.h>
@@ -172,6 +173,23 @@ run_fake_bluez (const SimOptions *options, MiRandomFunc random, gpointer random_
 }
 
 static int
+run_peripheral (const SimOptions *options, MiRandomFunc random, gpointer random_data,
+                GError **error)
+{
+  g_autoptr (GKeyFile) devices = load_devices (options, error);
+  SimPeripheralOptions peripheral = {
+    .adapter = options->bluez,
+    .bus = options->bus,
+    .devices = devices,
+    .control = options->control,
+    .random = random,
+    .random_data = random_data,
+  };
+
+  return devices != NULL ? sim_peripheral_run (&peripheral, error) : 1;
+}
+
+static int
 run (const SimOptions *options, GError **error)
 {
   SimRandom deterministic;
@@ -188,7 +206,7 @@ run (const SimOptions *options, GError **error)
     return run_stdio (options, random, random_data, error);
   if (options->fake_bluez)
     return run_fake_bluez (options, random, random_data, error);
-  return usage (error, "this front is not part of this build");
+  return run_peripheral (options, random, random_data, error);
 }
 
 static void
