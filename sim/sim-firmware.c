@@ -159,13 +159,26 @@ become (SimDevice *self, const char *sha256)
     }
 }
 
+/* Bytes of the running image without the fill of its last block, which a flash read-out hides. */
+static gsize
+measure_image (SimDevice *self)
+{
+  guint32 limit = sim_device_bank_limit (self, self->running);
+  gsize len = sim_flash_get_written (self->flash, self->running, limit);
+  g_autofree guint8 *copy = sim_flash_dup (self->flash, self->running, limit);
+  guint32 size = mi_get_u32 (copy + SIM_IMAGE_SIZE);
+
+  while (len > size && copy[len - 1] == 0xff)
+    len--;
+  return len < size && size <= limit ? size : len;
+}
+
 /* Looks at the running image. @prefix gets the beginning of its hash. Returns: (transfer full) */
 static MiImage *
 inspect (SimDevice *self, guint8 prefix[IDENTITY_PREFIX])
 {
-  guint32 limit = sim_device_bank_limit (self, self->running);
-  guint32 written = sim_flash_get_written (self->flash, self->running, limit);
-  g_autoptr (GBytes) file = read_image (self, self->running, written);
+  gsize len = measure_image (self);
+  g_autoptr (GBytes) file = read_image (self, self->running, len);
   MiImage *image = mi_image_new (file, self->config.image_root);
   g_autofree char *hash = g_strndup (mi_image_get_sha256 (image), 2 * IDENTITY_PREFIX);
 
@@ -174,7 +187,7 @@ inspect (SimDevice *self, guint8 prefix[IDENTITY_PREFIX])
   g_free (self->firmware.version);
   self->firmware.version = g_strdup (mi_image_get_version (image));
   if (self->firmware.version == NULL && self->firmware.body == MI_IMAGE_UNKNOWN)
-    self->firmware.version = find_version (g_bytes_get_data (file, NULL), written);
+    self->firmware.version = find_version (g_bytes_get_data (file, NULL), len);
   return image;
 }
 

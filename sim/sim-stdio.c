@@ -54,19 +54,40 @@ get_string (Turn *turn, const char *name)
   return NULL;
 }
 
+/* 20, and 20.0 as some languages write it */
+static gboolean
+get_whole (JsonNode *node, gint64 *out)
+{
+  double value;
+
+  if (node == NULL || !JSON_NODE_HOLDS_VALUE (node))
+    return FALSE;
+  if (json_node_get_value_type (node) == G_TYPE_INT64)
+    {
+      *out = json_node_get_int (node);
+      return TRUE;
+    }
+  if (json_node_get_value_type (node) != G_TYPE_DOUBLE)
+    return FALSE;
+  value = json_node_get_double (node);
+  if (!(value >= -(double) TIME_MAX && value <= (double) TIME_MAX)
+      || value != (double) (gint64) value)
+    return FALSE;
+  *out = (gint64) value;
+  return TRUE;
+}
+
 static gint64
 get_int (Turn *turn, const char *name, gint64 min, gint64 max)
 {
   JsonNode *node = json_object_get_member (turn->request, name);
-  gint64 value;
+  gint64 value = 0;
 
-  if (node == NULL || !JSON_NODE_HOLDS_VALUE (node)
-      || json_node_get_value_type (node) != G_TYPE_INT64)
+  if (!get_whole (node, &value))
     {
       fail (turn, "\"%s\" is not a whole number", name);
       return min;
     }
-  value = json_node_get_int (node);
   if (value < min || value > max)
     fail (turn, "\"%s\" is not %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT, name, min, max);
   return value;
@@ -317,25 +338,45 @@ write_answer (Turn *turn)
   return json_to_string (root, FALSE);
 }
 
-/* Requests are flat; the parser behind this is recursive, and a line may be hostile. */
+/* What may stand outside strings; the parser knows more: comments, hex and octal, single quotes. */
 static gboolean
-is_deep (const char *line, gsize len)
+is_json_token (const char *line, gsize i)
 {
-  gboolean quoted = FALSE;
+  gboolean after_digit = i > 0 && (g_ascii_isdigit (line[i - 1]) || line[i - 1] == '.');
+
+  if (line[i] == '0' && !after_digit && g_ascii_isdigit (line[i + 1]))
+    return FALSE;
+  return strchr ("{}[]:,+-.0123456789eEtrufalsn", line[i]) != NULL;
+}
+
+/*
+ * One object and nothing after it, and not deep: the parser behind this takes several values one
+ * after the other and is recursive, and a line may be hostile. @line ends with a zero byte.
+ */
+static gboolean
+is_one_flat_value (const char *line, gsize len)
+{
+  gboolean quoted = FALSE, ended = FALSE;
   guint depth = 0;
 
   for (gsize i = 0; i < len; i++)
     {
+      if ((guchar) line[i] < ' ' && (quoted || line[i] != '\t'))
+        return FALSE;
       if (quoted && line[i] == '\\')
         i++;
       else if (line[i] == '"')
         quoted = !quoted;
-      else if (!quoted && (line[i] == '{' || line[i] == '[') && ++depth > DEPTH_MAX)
-        return TRUE;
-      else if (!quoted && (line[i] == '}' || line[i] == ']') && depth > 0)
-        depth--;
+      if (quoted || line[i] == '"' || line[i] == ' ' || line[i] == '\t')
+        continue;
+      if (ended || !is_json_token (line, i))
+        return FALSE;
+      if ((line[i] == '{' || line[i] == '[') && ++depth > DEPTH_MAX)
+        return FALSE;
+      if ((line[i] == '}' || line[i] == ']') && (depth == 0 || --depth == 0))
+        ended = TRUE;
     }
-  return FALSE;
+  return ended;
 }
 
 static void
@@ -344,7 +385,8 @@ parse_and_carry_out (Turn *turn, const char *line, gsize len)
   g_autoptr (JsonParser) parser = json_parser_new_immutable ();
   JsonNode *root;
 
-  if (len > SIM_STDIO_LINE_MAX || is_deep (line, len) || !g_utf8_validate_len (line, len, NULL)
+  if (len > SIM_STDIO_LINE_MAX || !is_one_flat_value (line, len)
+      || !g_utf8_validate_len (line, len, NULL)
       || !json_parser_load_from_data (parser, line, (gssize) len, NULL))
     {
       fail (turn, "not JSON");

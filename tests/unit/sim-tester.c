@@ -154,6 +154,7 @@ read_bytes (Tester *self, guint16 channel, guint8 *out)
 
   sim_device_read (self->device, self->now, channel, out, &len, &error);
   g_assert_no_error (error);
+  collect (self);
   return len;
 }
 
