@@ -107,6 +107,26 @@ mitherm_job_register (MithermJob *self, MithermJobStep next)
 
 /* The job "activate" */
 
+/* A registration that the radio spoilt is repeated once. */
+#define ATTEMPTS_MAX 2
+
+typedef struct
+{
+  guint attempts;
+  GError *cause; /* what spoilt the last attempt */
+} Activate;
+
+static void activate_start (MithermJob *self, const GError *error);
+
+static void
+activate_free (gpointer data)
+{
+  Activate *activate = data;
+
+  g_clear_error (&activate->cause);
+  g_free (activate);
+}
+
 static void
 on_confirmed (MithermJob *self, const GError *error)
 {
@@ -119,13 +139,48 @@ on_confirmed (MithermJob *self, const GError *error)
   mitherm_job_done (self);
 }
 
+/* The thermometer did not take the new keys: it holds none, or its old ones. */
+static void
+not_taken (MithermJob *self)
+{
+  Activate *activate = self->data;
+
+  self->pending_written = FALSE;
+  if (activate->attempts < ATTEMPTS_MAX)
+    mitherm_job_disconnect (self, activate_start);
+  else
+    mitherm_job_fail (self, activate->cause);
+}
+
+static void
+on_resolved (MithermJob *self, const GError *error)
+{
+  const char *which = NULL;
+
+  if (g_error_matches (error, MI_ERROR, MI_ERROR_NOT_BOUND))
+    {
+      not_taken (self);
+      return;
+    }
+  if (error != NULL)
+    {
+      mitherm_job_fail (self, error);
+      return;
+    }
+  g_variant_dict_lookup (&self->result, "keys", "&s", &which);
+  if (g_strcmp0 (which, "pending") == 0)
+    on_confirmed (self, NULL);
+  else
+    not_taken (self);
+}
+
 static void
 resolve_connected (MithermJob *self, const GError *error)
 {
   if (error != NULL)
     mitherm_job_fail (self, error);
   else
-    mitherm_job_login (self, on_confirmed);
+    mitherm_job_login (self, on_resolved);
 }
 
 static void
@@ -134,25 +189,34 @@ resolve (MithermJob *self, const GError *error)
   mitherm_job_connect (self, resolve_connected);
 }
 
+static gboolean
+is_spoilt (const GError *error)
+{
+  return g_error_matches (error, MI_ERROR, MI_ERROR_LINK_LOST)
+         || g_error_matches (error, MI_ERROR, MI_ERROR_TIMEOUT)
+         || g_error_matches (error, MI_ERROR, MI_ERROR_TRANSFER);
+}
+
 static void
 activate_registered (MithermJob *self, const GError *error)
 {
+  Activate *activate = self->data;
+
   if (error == NULL)
     {
       mitherm_job_confirm (self, on_confirmed);
       return;
     }
-  /* Its last word may have been lost: a login tells which keys it holds. */
-  if (self->pending_written
-      && (g_error_matches (error, MI_ERROR, MI_ERROR_LINK_LOST)
-          || g_error_matches (error, MI_ERROR, MI_ERROR_TIMEOUT)))
+  if (!is_spoilt (error) || (!self->pending_written && activate->attempts >= ATTEMPTS_MAX))
     {
-      mitherm_job_note (self, "The registration was cut short (%s); a login decided.",
-                        error->message);
-      mitherm_job_disconnect (self, resolve);
+      mitherm_job_fail (self, error);
       return;
     }
-  mitherm_job_fail (self, error);
+  mitherm_job_note (self, "Attempt %u was cut short: %s.", activate->attempts, error->message);
+  g_clear_error (&activate->cause);
+  activate->cause = g_error_copy (error);
+  /* If its last word was lost, a login tells which keys it holds. */
+  mitherm_job_disconnect (self, self->pending_written ? resolve : activate_start);
 }
 
 static void
@@ -172,6 +236,7 @@ activate_connected (MithermJob *self, const GError *error)
 static void
 activate_start (MithermJob *self, const GError *error)
 {
+  ((Activate *) self->data)->attempts++;
   mitherm_job_connect (self, activate_connected);
 }
 
@@ -179,6 +244,7 @@ static const MithermJobKind activate_kind = {
   .name = "activate",
   .action = "activate",
   .start = activate_start,
+  .free_data = activate_free,
 };
 
 static gboolean
@@ -218,7 +284,7 @@ mitherm_job_activate_new (MithermDevice *device, guint timeout_s, gboolean force
                    "Option \"timeout\" is %u s, at most a day is taken.", timeout_s);
       return NULL;
     }
-  self = mitherm_job_new (device, &activate_kind, NULL);
+  self = mitherm_job_new (device, &activate_kind, g_new0 (Activate, 1));
   mitherm_job_set_limit (self, timeout_s != 0 ? timeout_s : DEFAULT_LIMIT_S);
   mitherm_job_submit (self);
   return self;

@@ -135,7 +135,10 @@ on_refused (MithermJob *self, const GError *error)
   if (!is_wrong_keys (error))
     {
       if (g_error_matches (error, MI_ERROR, MI_ERROR_NOT_BOUND))
-        mitherm_device_set_bound (self->device, MITHERM_BOUND_NO);
+        {
+          self->pending_written = FALSE;
+          mitherm_device_set_bound (self->device, MITHERM_BOUND_NO);
+        }
       login_end (self, error);
       return;
     }

@@ -261,6 +261,14 @@ look_later (MithermJob *self, const GError *error)
 
 /* The upload */
 
+/* A device restarts a few seconds after an upload that failed (protocol/ota-telink.md section 4).
+ */
+static void
+retry (MithermJob *self, const GError *error)
+{
+  mitherm_job_pause (self, mitherm_job_timing.retry_ms, attempt);
+}
+
 static gboolean
 is_interrupted (MithermJob *self, const GError *error)
 {
@@ -285,7 +293,7 @@ on_uploaded (MithermJob *self, const GError *error)
         {
           mitherm_job_note (self, "Attempt %u was interrupted after %u bytes: %s.",
                             update->hop_attempts, update->done, error->message);
-          mitherm_job_disconnect (self, attempt);
+          mitherm_job_disconnect (self, retry);
           return;
         }
       mitherm_job_result_uint (self, "attempts", update->attempts);

@@ -13,6 +13,7 @@
 #define JOB_PATH_PREFIX "/org/mitherm/job/"
 
 MithermJobTiming mitherm_job_timing = {
+  .retry_ms = 5 * 1000,
   .read_ms = 6 * 1000,
   .step_ms = 120 * 1000,
   .reboot_ms = 60 * 1000,

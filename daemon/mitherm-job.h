@@ -85,6 +85,7 @@ void mitherm_job_abandon (MithermJob *self);
  */
 typedef struct
 {
+  guint retry_ms;   /* before an interrupted upload starts again */
   guint read_ms;    /* for one characteristic */
   guint step_ms;    /* without any news in one state */
   guint reboot_ms;  /* for the new version to answer */

@@ -696,7 +696,7 @@ mitherm_manager_stop (MithermManager *self)
   mitherm_radio_set_discovery (self->config.radio, FALSE);
   abandon_jobs (self);
   g_queue_init (&self->heard); /* its links are parts of the devices */
-  if (self->skeleton != NULL)
+  if (self->server != NULL)
     g_dbus_interface_skeleton_unexport (G_DBUS_INTERFACE_SKELETON (self->skeleton));
 }
 
