@@ -155,8 +155,6 @@ send_fragment (MiDfu *self, MiEffects *effects, GError **error)
   guint8 message[MI_FRAME_MAX];
   gsize len = make_fragment (self, self->index, message);
 
-  self->held = NO_STATUS;
-  self->held_deadline_ms = -1;
   mi_procedure_enter (&self->parent, SEND);
   if (mi_frame_send (self->frame, MI_MESSAGE_PASS_THROUGH, message, len, self->parent.now_ms,
                      effects))
@@ -199,6 +197,9 @@ static gboolean
 fragment_result (MiDfu *self, guint status, MiEffects *effects, GError **error)
 {
   mi_frame_reset (self->frame);
+  /* Also after the last fragment: a held answer's timer must not outlive its state. */
+  self->held = NO_STATUS;
+  self->held_deadline_ms = -1;
   if (status == 0)
     {
       self->index++;

@@ -334,8 +334,12 @@ pair_run (Pair *self, MiProcedure *procedure, gint64 limit_ms)
   outcome = carry_out (self, procedure, effects);
   for (guint steps = 0; outcome == RUNNING; steps++)
     {
-      g_assert_cmpuint (steps, <, STEPS_MAX);
-      g_assert_cmpint (self->now_ms, <=, until);
+      if (steps == STEPS_MAX || self->now_ms > until)
+        g_error ("%s hangs in state %s at %" G_GINT64_FORMAT
+                 " ms, fault %d at %u, deadlines %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT,
+                 mi_procedure_get_name (procedure), mi_procedure_get_state_name (procedure),
+                 self->now_ms, self->fault, self->fault_at, effects->deadline_ms,
+                 sim_device_deadline (self->device));
       outcome = g_queue_is_empty (&self->events) ? wait_and_step (self, procedure, effects)
                                                  : step_queued (self, procedure, effects);
     }

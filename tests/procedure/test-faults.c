@@ -48,6 +48,7 @@ typedef struct
   PairFault fault;
   guint auth_version;
   gboolean pipelined;
+  guint dfu_protocol;
 } Case;
 
 static guint8 server_key[32];
@@ -58,7 +59,7 @@ static guint32 credential_utc;
 static void
 load_server (void)
 {
-  JsonObject *all = vectors_load ("registration_v2.json");
+  JsonObject *all = vectors_load ("registration_v2");
   JsonObject *server = json_object_get_object_member (all, "server");
   gsize len;
   guint8 *der = vectors_bytes (all, "certificate", &len);
@@ -303,6 +304,68 @@ test_ota (gconstpointer data)
   every_position (data, ota_with_fault);
 }
 
+static guint8 *dfu_image;
+static gsize dfu_image_len;
+
+static void
+load_dfu_image (void)
+{
+  dfu_image = vectors_bytes (vectors_load ("ota_mible"), "image", &dfu_image_len);
+}
+
+static Pair *
+new_dfu_pair (const Case *c)
+{
+  g_autofree char *config = g_strdup_printf (
+      ADDRESS "Model=LYWSD02MMC\nFirmware=2.0.0_0001\nAuthVersion=1\nTelinkOta=false\nDfu=%u\n"
+              "ProductId=16E4\nImageRootKey=%s\n" KEYS "%s",
+      c->dfu_protocol, root_hex, c->variant->config);
+
+  return pair_new (config, 11);
+}
+
+static gboolean
+dfu (Pair *pair, const Case *c)
+{
+  return pair_run (pair, mi_dfu_new (&pair->sizes, dfu_image, dfu_image_len, 0), LIMIT_MS);
+}
+
+static guint
+dfu_with_fault (const Case *c, guint at)
+{
+  g_autoptr (Pair) pair = new_dfu_pair (c);
+  guint packets;
+
+  g_assert_true (log_in (pair, c, known_token));
+  pair->packets = 0;
+  pair->fault = c->fault;
+  pair->fault_at = at;
+  dfu (pair, c);
+  packets = pair->packets;
+  pair->fault = PAIR_FAULT_NONE;
+  pair_disconnect (pair);
+  pair_pass (pair, 10000);
+  assert_bootable (pair);
+  if (g_strcmp0 (sim_device_get_version (pair->device), "2.0.1_0021") != 0)
+    {
+      g_assert_true (c->fault != PAIR_FAULT_NONE);
+      g_assert_true (log_in (pair, c, known_token));
+      g_assert_true (dfu (pair, c));
+      pair_disconnect (pair);
+      pair_pass (pair, 10000);
+    }
+  g_assert_cmpstr (sim_device_get_version (pair->device), ==, "2.0.1_0021");
+  assert_bootable (pair);
+  g_assert_true (log_in (pair, c, known_token));
+  return packets;
+}
+
+static void
+test_dfu (gconstpointer data)
+{
+  every_position (data, dfu_with_fault);
+}
+
 static Case *
 new_case (const Variant *variant, PairFault fault, guint auth_version, gboolean pipelined)
 {
@@ -323,13 +386,18 @@ add (const char *name, const char *variant, const char *fault, GTestDataFunc tes
   g_test_add_data_func_full (path, c, test, g_free);
 }
 
-int
-main (int argc, char **argv)
+static void
+add_dfu (const char *name, const Variant *variant, guint fault, guint protocol)
 {
-  int status;
+  Case *c = new_case (variant, faults[fault].fault, 1, FALSE);
 
-  g_test_init (&argc, &argv, NULL);
-  load_server ();
+  c->dfu_protocol = protocol;
+  add (name, variant->name, faults[fault].name, test_dfu, c);
+}
+
+static void
+add_cases (void)
+{
   for (guint v = 0; v < G_N_ELEMENTS (variants); v++)
     for (guint f = 0; f < G_N_ELEMENTS (faults); f++)
       {
@@ -351,7 +419,33 @@ main (int argc, char **argv)
       add ("ota", "pipelined", faults[f].name, test_ota,
            new_case (&variants[0], faults[f].fault, 1, TRUE));
     }
+}
+
+static void
+add_dfu_cases (void)
+{
+  for (guint f = 0; f < G_N_ELEMENTS (faults); f++)
+    {
+      add_dfu ("dfu-1", &variants[3], f, 1);
+      add_dfu ("dfu-2", &variants[0], f, 2);
+      add_dfu ("dfu-2", &variants[1], f, 2);
+    }
+}
+
+int
+main (int argc, char **argv)
+{
+  int status;
+
+  g_test_init (&argc, &argv, NULL);
+  load_server ();
+  load_dfu_image ();
+  if (argc > 1 && g_str_equal (argv[1], "dfu"))
+    add_dfu_cases ();
+  else
+    add_cases ();
   status = g_test_run ();
+  g_free (dfu_image);
   g_bytes_unref (certificate);
   g_free (root_hex);
   return status;
