@@ -76,7 +76,7 @@ answer_command (SimDevice *self, guint16 code, guint8 status, const guint8 *resu
   guint8 data[16] = { EVENT_COMMAND, (guint8) (3 + len) };
 
   mi_put_u16 (data + 2, code);
-  data[4] = sim_device_status (self, status);
+  data[4] = status;
   if (len > 0)
     memcpy (data + 5, result, len);
   sim_device_notify (self, MI_CHANNEL_DFU_CONTROL, data, 5 + len);
@@ -197,7 +197,7 @@ on_verify (SimDevice *self, const guint8 *parameters, gsize len)
       return;
     }
   dfu->delay_s = mi_get_u32 (parameters);
-  status = verify (self);
+  status = sim_device_status (self, verify (self));
   sim_flash_drop_record (self->flash, SIM_RECORD_DFU);
   dfu->state = status == STATUS_SUCCESS ? SIM_DFU_READY : SIM_DFU_IDLE;
   mi_frame_reset (self->auth.dfu_frame);
@@ -211,7 +211,14 @@ on_command (SimDevice *self, const guint8 *data, gsize len)
 {
   guint8 version[2] = { (guint8) self->config.dfu, 0 };
   guint16 code = mi_get_u16 (data);
+  guint8 forced
+      = code != COMMAND_VERIFY ? sim_device_status (self, STATUS_SUCCESS) : STATUS_SUCCESS;
 
+  if (forced != STATUS_SUCCESS)
+    {
+      answer_command (self, code, forced, NULL, 0);
+      return;
+    }
   switch (code)
     {
     case COMMAND_VERSION:

@@ -406,6 +406,21 @@ test_failed_fragment_is_repeated (void)
   expect (host, "< 0017 0103040000");
 }
 
+/* A status that a fault made is meant: 3 commands, 11 fragments, then the verification. */
+static void
+test_failed_verification_switches_nothing (void)
+{
+  g_autoptr (Host) host = host_new (2, "Faults=status@15:2\n");
+
+  log_in (host, 20);
+  upload (host, begin (host));
+  command (host, "04000400000000");
+  expect (host, "< 0017 0103040002");
+  tester_disconnect (host->tester);
+  tester_settle (host->tester, LINK_MS);
+  g_assert_cmpuint (sim_device_get_running (host->tester->device), ==, 0);
+}
+
 static void
 test_power_cut_leaves_the_old_firmware (void)
 {
@@ -439,6 +454,8 @@ main (int argc, char **argv)
   g_test_add_func ("/sim/dfu/commands-beyond-the-queue-are-lost", test_events_are_queued);
   g_test_add_func ("/sim/dfu/the-switch-waits-for-the-delay", test_switch_waits_for_the_delay);
   g_test_add_func ("/sim/dfu/a-refused-fragment-can-be-repeated", test_failed_fragment_is_repeated);
+  g_test_add_func ("/sim/dfu/a-failed-verification-switches-nothing",
+                   test_failed_verification_switches_nothing);
   g_test_add_func ("/sim/dfu/a-power-cut-leaves-the-old-firmware",
                    test_power_cut_leaves_the_old_firmware);
   return g_test_run ();
