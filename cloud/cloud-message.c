@@ -8,26 +8,20 @@
 
 #include <string.h>
 
-#define MAX_DEPTH     32
+#define MAX_OPENED    256
 #define MAX_MODEL_LEN 64
 
-/* The JSON parser recurses without a limit: what nests deeper than any message does is not given to
-   it. Brackets within strings count, too; no message has that many. */
+/* The JSON parser recurses without a limit. What opens no more brackets than this cannot nest
+   deeper, wherever they stand; no message has that many. */
 static gboolean
 is_shallow (const char *text, gsize len)
 {
-  int depth = 0;
+  guint n_opened = 0;
 
   for (gsize i = 0; i < len; i++)
-    {
-      if (text[i] == '[' || text[i] == '{')
-        depth++;
-      else if (text[i] == ']' || text[i] == '}')
-        depth--;
-      if (depth > MAX_DEPTH || depth < -MAX_DEPTH)
-        return FALSE;
-    }
-  return TRUE;
+    if (text[i] == '[' || text[i] == '{')
+      n_opened++;
+  return n_opened <= MAX_OPENED;
 }
 
 /* (transfer full) (nullable): the object that the text is. Why it is none is not told: the parser's

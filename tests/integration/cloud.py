@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import resource
 import socket
 import subprocess
 import sys
@@ -49,13 +50,14 @@ class Desk:
         path.chmod(mode)
         return path
 
-    def run(self, *more, data=None, ca=None, url=None, environment=(), expect=None):
+    def run(self, *more, data=None, ca=None, url=None, environment=(), expect=None, before=None):
         """Runs the program; returns its answer."""
         args = [PROGRAM, f"--session={self.session}"]
         if self.service or url:
             args += [f"--base-url={url or self.service.url}", f"--ca-file={ca or self.service.ca}"]
         done = subprocess.run([str(a) for a in (*args, *more)], input=request() if data is None else data, text=True,
-                              capture_output=True, timeout=120, check=False, env=dict(os.environ) | dict(environment))
+                              capture_output=True, timeout=120, check=False, env=dict(os.environ) | dict(environment),
+                              preexec_fn=before)
         for secret in (SERVICE_TOKEN, SSECURITY, TOKEN, BIND_KEY):
             assert secret not in done.stdout + done.stderr, "a secret in the output"
         assert done.stderr == "", done.stderr
@@ -186,13 +188,26 @@ def malformed_answers_are_named():
         for sealed in (True, False):
             service.sealed = sealed
             for text in (b'{"code":0', b"{}", b'{"code":0,"result":null}', b'{"code":0,"result":{"did":5}}',
-                         b'{"code":0,"result":{"did":"blt.3.129vtestaag00-too-long"}}', b"{" + b"[" * 60000,
+                         b'{"code":0,"result":{"did":"blt.3.129vtestaag00-too-long"}}',
                          b'{"code":0,"result":{"did":"a\xff"}}'):
                 service.answers[APPLY] = lambda data, text=text: text
                 table.run(expect="malformed")
         for body in (b"", b"<html>busy</html>", b"AAAA", b"!", b"\0" * 40):
             service.answers[APPLY] = lambda data, body=body: Raw(body)
             table.run(expect="malformed")
+
+
+@case
+def deep_nesting_needs_no_deep_stack():
+    def small_stack():
+        resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20))
+    # the second closes its brackets in strings only
+    deep = ['{"a":' + "[" * 30000 + "]" * 30000 + "}", '{"a":' + '["]",' * 11000]
+    with desk() as table:
+        for text in deep:
+            table.run(data=text, expect="bad-request", before=small_stack)
+            table.service.answers[APPLY] = lambda data, text=text: text.encode()
+            table.run(expect="malformed", before=small_stack)
 
 
 @case
@@ -297,8 +312,9 @@ def nobody_there_is_a_network_error():
 @case
 def an_endless_answer_is_cut_off():
     with desk() as table:
-        table.service.answers[APPLY] = lambda data: Raw(b"{" + b" " * 20_000_000)
+        table.service.answers[APPLY] = lambda data: Raw(endless=True)
         table.run(expect="malformed")
+        assert len(table.service.requests) == 1
 
 
 @case

@@ -95,8 +95,8 @@ def signed_text(did, bind_key, utc):
 class Raw:
     """An answer that is no JSON in the envelope."""
 
-    def __init__(self, body=b"", status=200, **headers):
-        self.body, self.status, self.headers = body, status, headers
+    def __init__(self, body=b"", status=200, endless=False, **headers):
+        self.body, self.status, self.endless, self.headers = body, status, endless, headers
 
 
 class CloudService:
@@ -194,9 +194,12 @@ class CloudService:
                 self.send_response(reply.status)
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(reply.body)))
+                if not reply.endless:
+                    self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
                 self.wfile.write(reply.body)
+                while reply.endless and not service.stopped.is_set():
+                    self.wfile.write(b" " * 4096)
 
             def log_message(self, *args):
                 pass
