@@ -24,10 +24,11 @@ typedef struct
   guint8 image[IMAGE_MAX];
   gsize len;
   guint window;
-  guint next;        /* index of the block wanted next */
-  guint reads;       /* outstanding */
-  guint requests;    /* outstanding */
-  guint unconfirmed; /* blocks since the last read was answered */
+  guint next;      /* index of the block wanted next */
+  guint reads;     /* outstanding */
+  guint requests;  /* outstanding */
+  guint barrier;   /* blocks that the outstanding read or request stands for */
+  guint confirmed; /* blocks whose read or request was answered */
   gboolean started;
   gboolean ended;
 } Device;
@@ -42,7 +43,7 @@ check_block (Device *self, const MiEffect *effect)
   g_assert (memcmp (effect->data, packet, sizeof packet) == 0);
   self->next++;
   /* At most two windows are on their way. */
-  g_assert (++self->unconfirmed <= 2 * self->window);
+  g_assert (self->next - self->confirmed <= 2 * self->window);
 }
 
 static void
@@ -60,6 +61,8 @@ check_write (Device *self, const MiEffect *effect)
     {
       g_assert (effect->len == 6 && self->next == mi_ota_get_blocks (self->run.procedure));
       g_assert (mi_get_u16 (effect->data + 2) == self->next - 1);
+      /* The last word comes when the device has said that it has everything. */
+      g_assert (self->confirmed == self->next && self->reads == 0 && self->requests == 0);
       self->ended = TRUE;
     }
   else if (index != 0xff00)
@@ -77,6 +80,8 @@ on_effect (FuzzRun *run, const MiEffect *effect)
     g_assert (++self->reads == 1);
   if (effect->kind == MI_EFFECT_WRITE_REQUEST)
     g_assert (++self->requests == 1);
+  if (effect->kind == MI_EFFECT_READ || effect->kind == MI_EFFECT_WRITE_REQUEST)
+    self->barrier = self->next;
   if (effect->kind == MI_EFFECT_DONE)
     g_assert (self->ended && mi_ota_end_sent (run->procedure));
 }
@@ -88,14 +93,14 @@ give (Device *self, const guint8 *data, gsize len)
   if (self->requests > 0)
     {
       self->requests--;
-      self->unconfirmed = 0;
+      self->confirmed = self->barrier;
       fuzz_run_event (&self->run, MI_EVENT_WRITTEN, MI_CHANNEL_OTA, NULL, 0);
       return TRUE;
     }
   if (self->reads == 0)
     return FALSE;
   self->reads--;
-  self->unconfirmed = 0;
+  self->confirmed = self->barrier;
   fuzz_run_event (&self->run, MI_EVENT_VALUE, MI_CHANNEL_OTA, data, len);
   return TRUE;
 }
