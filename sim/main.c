@@ -126,8 +126,27 @@ load_devices (const SimOptions *options, GError **error)
   return g_steal_pointer (&file);
 }
 
+/* What every front's devices are made of. */
+typedef struct
+{
+  MiRandomFunc random;
+  gpointer random_data;
+  MiModels *models;
+} SimSources;
+
+/* Programs run from the build folder take the data of the source tree. */
+static MiModels *
+load_models (void)
+{
+  g_autofree char *program = g_file_read_link ("/proc/self/exe", NULL);
+  gboolean built = program != NULL && g_str_has_prefix (program, MITHERM_BUILD_DIR "/");
+
+  return mi_models_load (built ? MITHERM_SOURCE_DATA_DIR : MITHERM_DATA_DIR, MITHERM_CONF_DIR,
+                         NULL);
+}
+
 static int
-run_stdio (const SimOptions *options, MiRandomFunc random, gpointer random_data, GError **error)
+run_stdio (const SimOptions *options, const SimSources *sources, GError **error)
 {
   g_autoptr (GKeyFile) file = load_devices (options, error);
   g_autoptr (SimDevice) device = NULL;
@@ -142,13 +161,15 @@ run_stdio (const SimOptions *options, MiRandomFunc random, gpointer random_data,
                    options->devices, options->device);
       return 1;
     }
-  device = sim_device_new (file, group, random, random_data, error);
-  return device != NULL ? sim_stdio_run (device) : 1;
+  device = sim_device_new (file, group, sources->random, sources->random_data, error);
+  if (device == NULL)
+    return 1;
+  sim_device_set_models (device, sources->models);
+  return sim_stdio_run (device);
 }
 
 static int
-run_fake_bluez (const SimOptions *options, MiRandomFunc random, gpointer random_data,
-                GError **error)
+run_fake_bluez (const SimOptions *options, const SimSources *sources, GError **error)
 {
   g_autoptr (GKeyFile) devices = NULL;
   SimFakeBluezOptions fake = {
@@ -156,8 +177,9 @@ run_fake_bluez (const SimOptions *options, MiRandomFunc random, gpointer random_
     .count = (guint) options->count,
     .adapters = (guint) options->adapters,
     .control = options->control,
-    .random = random,
-    .random_data = random_data,
+    .random = sources->random,
+    .random_data = sources->random_data,
+    .models = sources->models,
     .seed = options->has_seed ? (guint32) options->seed : g_random_int (),
     .disconnect_delay_ms = (guint) options->disconnect_delay_ms,
   };
@@ -173,8 +195,7 @@ run_fake_bluez (const SimOptions *options, MiRandomFunc random, gpointer random_
 }
 
 static int
-run_peripheral (const SimOptions *options, MiRandomFunc random, gpointer random_data,
-                GError **error)
+run_peripheral (const SimOptions *options, const SimSources *sources, GError **error)
 {
   g_autoptr (GKeyFile) devices = load_devices (options, error);
   SimPeripheralOptions peripheral = {
@@ -182,8 +203,9 @@ run_peripheral (const SimOptions *options, MiRandomFunc random, gpointer random_
     .bus = options->bus,
     .devices = devices,
     .control = options->control,
-    .random = random,
-    .random_data = random_data,
+    .random = sources->random,
+    .random_data = sources->random_data,
+    .models = sources->models,
   };
 
   return devices != NULL ? sim_peripheral_run (&peripheral, error) : 1;
@@ -192,21 +214,21 @@ run_peripheral (const SimOptions *options, MiRandomFunc random, gpointer random_
 static int
 run (const SimOptions *options, GError **error)
 {
+  g_autoptr (MiModels) models = load_models ();
+  SimSources sources = { mi_crypto_random, NULL, models };
   SimRandom deterministic;
-  MiRandomFunc random = mi_crypto_random;
-  gpointer random_data = NULL;
 
   if (options->has_seed)
     {
       sim_random_init (&deterministic, (guint64) options->seed);
-      random = sim_random_draw;
-      random_data = &deterministic;
+      sources.random = sim_random_draw;
+      sources.random_data = &deterministic;
     }
   if (options->stdio)
-    return run_stdio (options, random, random_data, error);
+    return run_stdio (options, &sources, error);
   if (options->fake_bluez)
-    return run_fake_bluez (options, random, random_data, error);
-  return run_peripheral (options, random, random_data, error);
+    return run_fake_bluez (options, &sources, error);
+  return run_peripheral (options, &sources, error);
 }
 
 static void

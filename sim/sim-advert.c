@@ -576,7 +576,7 @@ current_format (SimDevice *self)
   gboolean custom = sim_firmware_is_custom (self);
 
   if (custom && formats[chosen].stock)
-    return SIM_ADVERT_PVVX;
+    return self->firmware.body == MI_IMAGE_CUSTOM_ATC1441 ? SIM_ADVERT_ATC1441 : SIM_ADVERT_PVVX;
   return chosen;
 }
 

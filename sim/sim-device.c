@@ -731,6 +731,12 @@ sim_device_get_state_json (SimDevice *self)
 
 /* Life */
 
+void
+sim_device_set_models (SimDevice *self, MiModels *models)
+{
+  self->models = models;
+}
+
 const char *
 sim_device_get_address (SimDevice *self)
 {

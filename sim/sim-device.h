@@ -67,6 +67,14 @@ SimDevice *sim_device_new (GKeyFile *config, const char *group, MiRandomFunc ran
 void sim_device_free (SimDevice *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (SimDevice, sim_device_free)
 
+/**
+ * sim_device_set_models:
+ * @models: (nullable): borrowed, outlives the device
+ *
+ * Images that say no version are looked up here by SHA-256 when the device has booted them.
+ */
+void sim_device_set_models (SimDevice *self, MiModels *models);
+
 const char *sim_device_get_address (SimDevice *self);
 
 /* @address: upper case with colons; front 2 serves a device under its adapter's address */

@@ -18,6 +18,7 @@ typedef struct
   gboolean control;    /* JSON lines on standard input and output */
   MiRandomFunc random; /* the devices' randomness */
   gpointer random_data;
+  MiModels *models;          /* borrowed: see sim_device_set_models() */
   guint32 seed;              /* of the air: phases of the advertisements, lost packets */
   guint disconnect_delay_ms; /* what Disconnect() takes; BlueZ: 2000 */
 } SimFakeBluezOptions;

@@ -177,6 +177,7 @@ fake_peer_new (FakeBluez *bluez, GKeyFile *config, const char *group, GError **e
 
   if (sim == NULL)
     return NULL;
+  sim_device_set_models (sim, bluez->options.models);
   peer = g_new0 (FakePeer, 1);
   peer->bluez = bluez;
   peer->sim = g_steal_pointer (&sim);

@@ -186,6 +186,8 @@ inspect (SimDevice *self, guint8 prefix[IDENTITY_PREFIX])
   self->firmware.body = mi_image_get_body_kind (image);
   g_free (self->firmware.version);
   self->firmware.version = g_strdup (mi_image_get_version (image));
+  if (self->firmware.version == NULL && self->models != NULL)
+    self->firmware.version = g_strdup (mi_models_get_image_version (self->models, image));
   if (self->firmware.version == NULL && self->firmware.body == MI_IMAGE_UNKNOWN)
     self->firmware.version = find_version (g_bytes_get_data (file, NULL), len);
   return image;

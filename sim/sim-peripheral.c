@@ -360,6 +360,7 @@ make_device (Peripheral *self, const SimPeripheralOptions *options, GError **err
       = sim_device_new (options->devices, groups[0], options->random, options->random_data, error);
   if (self->sim == NULL)
     return FALSE;
+  sim_device_set_models (self->sim, options->models);
   sim_device_set_address (self->sim, address);
   att = g_key_file_get_integer (options->devices, groups[0], "Att", NULL);
   self->att_payload

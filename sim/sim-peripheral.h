@@ -17,6 +17,7 @@ typedef struct
   gboolean control;    /* JSON lines on standard input and output */
   MiRandomFunc random;
   gpointer random_data;
+  MiModels *models; /* borrowed: see sim_device_set_models() */
 } SimPeripheralOptions;
 
 /**

@@ -360,6 +360,7 @@ struct _SimDevice
   guint8 mac[6]; /* display order */
   MiRandomFunc random;
   gpointer random_data;
+  MiModels *models; /* borrowed, nullable */
   gint64 now;
 
   SimFlash *flash;

@@ -638,6 +638,28 @@ test_unknown_image_changes_the_answer (void)
   g_assert_cmpuint (auth_version (tester), ==, 0); /* as before */
 }
 
+/* Only the models data know what this is. */
+static void
+test_known_image_has_its_version (void)
+{
+  g_autoptr (Tester) tester = tester_new ("Model=MHO-C122\n");
+  g_autoptr (GByteArray) image = images_build (IMAGE_LEN, 1, 0, 0, 0);
+  g_autofree char *hash = g_compute_checksum_for_data (G_CHECKSUM_SHA256, image->data, image->len);
+  g_autofree char *text
+      = g_strdup_printf ("[image known]\nSha256=%s\nVersion=3.4.5_0006\nModels=MHO-C122\n", hash);
+  g_autoptr (GPtrArray) problems = g_ptr_array_new_with_free_func (g_free);
+  g_autoptr (GKeyFile) file = g_key_file_new ();
+  g_autoptr (MiModels) models = mi_models_new ();
+
+  g_assert_true (g_key_file_load_from_data (file, text, strlen (text), G_KEY_FILE_NONE, NULL));
+  mi_models_add_key_file (models, file, "test", problems);
+  g_assert_cmpuint (problems->len, ==, 0);
+  sim_device_set_models (tester->device, models);
+  update (tester, image);
+  g_assert_cmpstr (sim_device_get_version (tester->device), ==, "3.4.5_0006");
+  sim_device_set_models (tester->device, NULL);
+}
+
 static void
 test_state_is_in_the_flash_file (void)
 {
@@ -732,6 +754,7 @@ main (int argc, char **argv)
   g_test_add_func ("/sim/boot/custom-has-no-mi-service", test_boots_custom_and_back);
   g_test_add_func ("/sim/boot/an-unknown-image-changes-the-answer",
                    test_unknown_image_changes_the_answer);
+  g_test_add_func ("/sim/boot/a-known-image-has-its-version", test_known_image_has_its_version);
   g_test_add_func ("/sim/boot/the-flash-file-remembers", test_state_is_in_the_flash_file);
   return g_test_run ();
 }
