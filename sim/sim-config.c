@@ -7,7 +7,7 @@
 
 #define BANK_SECOND_SMALL 0x20000u
 #define SETTINGS          0x74000u /* no bank reaches beyond */
-#define LIMIT_MIN         0x1000u
+#define LIMIT_MIN         0x2000u  /* the factory's image fits */
 #define LIMIT_MAX         0x40000u
 #define DEFAULT_OOB       "123456"
 

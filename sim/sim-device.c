@@ -431,9 +431,11 @@ sim_device_store_keys (SimDevice *self)
   sim_device_save (self);
 }
 
+/* A bind key of zeros is none: the devices file may give a token alone, or a bind key alone. */
 static void
 load_keys (SimDevice *self)
 {
+  static const guint8 none[MI_BIND_KEY_LEN] = { 0 };
   guint8 record[SIM_RECORD_MAX];
 
   if (sim_flash_get_record (self->flash, SIM_RECORD_DID, record) == MI_DID_LEN)
@@ -445,8 +447,11 @@ load_keys (SimDevice *self)
     {
       memcpy (self->keys.token, record, MI_TOKEN_LEN);
       memcpy (self->keys.bind_key, record + MI_TOKEN_LEN, MI_BIND_KEY_LEN);
-      self->has_token = self->has_bind_key = TRUE;
+      self->has_token = TRUE;
     }
+  else if (!self->config.has_token)
+    memcpy (self->keys.bind_key, self->config.keys.bind_key, MI_BIND_KEY_LEN);
+  self->has_bind_key = !mi_crypto_equal (self->keys.bind_key, none, MI_BIND_KEY_LEN);
   mi_crypto_wipe (record, sizeof record);
 }
 

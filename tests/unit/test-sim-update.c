@@ -435,15 +435,18 @@ test_code_is_read_back (void)
 static void
 test_too_large_fails_to_write (void)
 {
-  g_autoptr (Tester) tester = tester_new (OPEN "Limit=0x1000\n");
-  g_autoptr (GByteArray) image = images_build (IMAGE_LEN, 1, 0, 0, 0);
-  g_autofree char *events = NULL;
+  g_autoptr (Tester) tester = tester_new (OPEN "Limit=0x2000\n");
+  g_autoptr (GByteArray) image = images_build (0x2004, 1, 0, 0, 0);
+  g_autofree char *events = NULL, *later = NULL;
 
   tester_connect (tester, 20);
   tester_ota_start (tester);
-  tester_ota_blocks (tester, image->data, image->len, 0, BLOCKS);
+  tester_ota_blocks (tester, image->data, image->len, 0, 0x200);
   events = tester_events (tester);
-  g_assert_cmpstr (events, ==, "ota-start ota-end:3");
+  g_assert_cmpstr (events, ==, "ota-start");
+  tester_ota_blocks (tester, image->data, image->len, 0x200, 0x201);
+  later = tester_events (tester);
+  g_assert_cmpstr (later, ==, "ota-start ota-end:3");
 }
 
 /* Whatever the moment of the power cut, the old firmware is there and the next update works. */
@@ -504,6 +507,20 @@ test_reject_may_restart (void)
   g_assert_cmpuint (tester->reason, ==, 0x13);
   tester_connect (tester, 20);
   assert_read (tester, MI_CHANNEL_FIRMWARE, "1.0.0_0130");
+}
+
+static void
+test_other_product_is_refused (void)
+{
+  g_autofree char *root = image_root ();
+  g_autofree char *config
+      = g_strconcat (OPEN, root, "Enforce=true\nOnReject=restart\nProductId=0387\n", NULL);
+  g_autoptr (Tester) tester = tester_new (config);
+  g_autoptr (GByteArray) image = images_build (IMAGE_LEN, 13, 0, 0, 0);
+
+  sign (image);
+  update (tester, image);
+  g_assert_cmpuint (sim_device_get_running (tester->device), ==, 0);
 }
 
 /* An envelope's trailer has a valid chain and a signature over other bytes. */
@@ -746,6 +763,8 @@ main (int argc, char **argv)
   g_test_add_func ("/sim/ota/an-unsigned-image-freezes-until-the-battery-was-out",
                    test_freeze_ends_with_the_battery);
   g_test_add_func ("/sim/ota/an-unsigned-image-may-restart", test_reject_may_restart);
+  g_test_add_func ("/sim/ota/an-image-signed-for-another-product-is-refused",
+                   test_other_product_is_refused);
   g_test_add_func ("/sim/ota/an-envelope-is-taken-only-where-it-is-told", test_envelope);
   g_test_add_func ("/sim/ota/prepared-area-takes-larger-images", test_extended);
   g_test_add_func ("/sim/boot/old-stock-is-version-1", test_boots_old_stock);
