@@ -399,15 +399,30 @@ send_did (MiRegister *self, MiEffects *effects, GError **error)
   return mi_auth_send (&self->auth, MI_MESSAGE_PASS_THROUGH, sealed, sizeof sealed, effects, error);
 }
 
-static void
-need_credential (MiRegister *self, MiEffects *effects)
+/* Later than this a credential could not be sent within the device's own limit. */
+static gboolean
+credential_too_late (MiEffects *effects, GError **error)
 {
-  MiEffect *effect = mi_effects_add (effects, MI_EFFECT_NEED_CREDENTIAL, 0);
+  give_up (effects);
+  g_set_error (error, MI_ERROR, MI_ERROR_TIMEOUT,
+               "no credential within %d ms of the start of the registration", CREDENTIAL_LIMIT_MS);
+  return FALSE;
+}
 
+static gboolean
+need_credential (MiRegister *self, MiEffects *effects, GError **error)
+{
+  MiEffect *effect;
+
+  /* A slow device, or a slow disk, may have used up the time. */
+  if (self->auth.parent.now_ms >= self->credential_deadline_ms)
+    return credential_too_late (effects, error);
+  effect = mi_effects_add (effects, MI_EFFECT_NEED_CREDENTIAL, 0);
   effect->keys = &self->keys;
   effect->deadline_ms = self->credential_deadline_ms;
   mi_procedure_enter (&self->auth.parent, WAIT_CREDENTIAL);
   self->auth.parent.state_deadline_ms = self->credential_deadline_ms;
+  return TRUE;
 }
 
 static gboolean
@@ -442,8 +457,7 @@ on_persist_pending (MiProcedure *procedure, const MiInput *in, MiEffects *effect
     return default_before_verified (procedure, in, effects, error);
   if (self->info.auth_version == 1)
     return send_did (self, effects, error);
-  need_credential (self, effects);
-  return TRUE;
+  return need_credential (self, effects, error);
 }
 
 static void
@@ -520,13 +534,7 @@ on_wait_credential (MiProcedure *procedure, const MiInput *in, MiEffects *effect
       return FALSE;
     }
   if (mi_input_is_event (in, MI_EVENT_TIMER) && in->event->now_ms >= procedure->state_deadline_ms)
-    {
-      give_up (effects);
-      g_set_error (error, MI_ERROR, MI_ERROR_TIMEOUT,
-                   "no credential within %d ms of the start of the registration",
-                   CREDENTIAL_LIMIT_MS);
-      return FALSE;
-    }
+    return credential_too_late (effects, error);
   if (mi_input_is_event (in, MI_EVENT_TIMER))
     return TRUE;
   return default_before_verified (procedure, in, effects, error);
