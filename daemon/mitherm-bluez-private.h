@@ -27,8 +27,8 @@ typedef struct
 {
   MithermBluez *bluez; /* borrowed */
   char *path;
-  const char *name; /* "hci0", within path */
-  gboolean powered;
+  const char *name;    /* "hci0", within path */
+  gboolean powered;    /* and ours to use */
   GCancellable *calls; /* cancelled when the adapter goes, or its power */
 
   MithermDiscovery discovery;
@@ -67,6 +67,7 @@ struct _MithermBluez
   GObject parent_instance;
 
   GDBusConnection *bus;
+  char **allowed; /* names of adapters, NULL: all */
   guint name_watch;
   char *owner; /* unique name of bluetoothd, NULL: not running */
   guint subscriptions[4];

@@ -99,13 +99,20 @@ set_powered (MithermBluez *self, MithermAdapter *adapter, gboolean powered)
   mitherm_bluez_changed (self);
 }
 
+static gboolean
+is_allowed (MithermBluez *self, MithermAdapter *adapter)
+{
+  return self->allowed == NULL
+         || g_strv_contains ((const char *const *) self->allowed, adapter->name);
+}
+
 static void
 update_adapter (MithermBluez *self, MithermAdapter *adapter, GVariant *properties)
 {
   gboolean value = FALSE;
 
   if (g_variant_lookup (properties, "Powered", "b", &value))
-    set_powered (self, adapter, value);
+    set_powered (self, adapter, value && is_allowed (self, adapter));
   if (g_variant_lookup (properties, "Discovering", "b", &value))
     mitherm_discovery_observe (adapter, value);
 }
@@ -899,6 +906,16 @@ mitherm_bluez_new (GDBusConnection *connection)
   return MITHERM_RADIO (self);
 }
 
+void
+mitherm_bluez_set_adapters (MithermBluez *self, const char *const *names)
+{
+  g_return_if_fail (MITHERM_IS_BLUEZ (self));
+
+  g_clear_pointer (&self->allowed, g_strfreev);
+  if (names != NULL && names[0] != NULL)
+    self->allowed = g_strdupv ((char **) names);
+}
+
 static void
 mitherm_bluez_dispose (GObject *object)
 {
@@ -930,6 +947,7 @@ mitherm_bluez_finalize (GObject *object)
   g_ptr_array_unref (self->connects);
   g_ptr_array_unref (self->settles);
   g_clear_object (&self->bus);
+  g_strfreev (self->allowed);
   g_free (self->owner);
   G_OBJECT_CLASS (mitherm_bluez_parent_class)->finalize (object);
 }

@@ -16,4 +16,12 @@ G_DECLARE_FINAL_TYPE (MithermBluez, mitherm_bluez, MITHERM, BLUEZ, GObject)
  */
 MithermRadio *mitherm_bluez_new (GDBusConnection *connection);
 
+/**
+ * mitherm_bluez_set_adapters:
+ * @names: (nullable): "hci0", ...: no other adapter is used; %NULL or empty: all
+ *
+ * To be called before the main loop runs.
+ */
+void mitherm_bluez_set_adapters (MithermBluez *self, const char *const *names);
+
 G_END_DECLS

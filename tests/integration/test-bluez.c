@@ -287,14 +287,18 @@ test_cancelled_in_queue (void)
   world_disconnect (world, a);
 }
 
+/* Both take their whole limit, so they do it at the same time. */
 static void
-test_unknown_device (void)
+test_absent (void)
 {
   g_autoptr (World) world = world_new (GROUP_A, 1);
-  g_autoptr (WorldLink) link = world_connect_start (world, "A4:C1:38:99:99:99", NULL);
+  g_autoptr (WorldLink) device = world_connect_start (world, "A4:C1:38:99:99:99", NULL);
+  g_autoptr (WorldLink) adapter = world_connect_start (world, WORLD_A, "hci7");
 
-  world_until_flag (world, &link->over);
-  g_assert_error (link->error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND);
+  world_until_flag (world, &adapter->over);
+  g_assert_error (adapter->error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND);
+  world_until_flag (world, &device->over);
+  g_assert_error (device->error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND);
 }
 
 /* -- Procedures -----------------------------------------------------------------------------------
@@ -522,6 +526,61 @@ test_write_checks (void)
   world_disconnect (world, link);
 }
 
+static void
+on_written (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (mi_link_write_request_finish (MI_LINK (source), result, &error));
+  g_assert_no_error (error);
+  *(gboolean *) user_data = TRUE;
+}
+
+/* A characteristic without write-without-response: BlueZ refuses a second request meanwhile. */
+static void
+test_requests_wait (void)
+{
+  g_autoptr (World) world = world_new (GROUP_A, 1);
+  g_autoptr (WorldLink) link = world_connect (world, WORLD_A);
+  g_autoptr (GError) error = NULL;
+  g_autofree char *version = NULL;
+  const guint8 interval[] = { 0x1e, 0x00, 0x00 };
+  gboolean written = FALSE;
+
+  g_assert_cmpuint (mi_link_get_flags (link->link, MI_CHANNEL_INTERVAL), ==, MI_LINK_WRITE);
+  for (int i = 0; i < 20; i++)
+    {
+      g_assert_true (
+          mi_link_write (link->link, MI_CHANNEL_INTERVAL, interval, sizeof interval, &error));
+      g_assert_no_error (error);
+    }
+  mi_link_write_request_async (link->link, MI_CHANNEL_INTERVAL, interval, sizeof interval, NULL,
+                               on_written, &written);
+  /* Behind all of them, and only if none of them failed. */
+  version = world_read (world, link->link, MI_CHANNEL_FIRMWARE, &error);
+  g_assert_no_error (error);
+  g_assert_true (written);
+  g_assert_true (
+      mi_link_write (link->link, MI_CHANNEL_INTERVAL, interval, sizeof interval, &error));
+  world_disconnect (world, link);
+}
+
+static void
+test_allowed_adapters (void)
+{
+  const char *names[] = { "hci1", NULL };
+  g_autoptr (World) world = world_new (GROUP_A, 2);
+  g_autoptr (WorldLink) link = NULL;
+  g_auto (GStrv) adapters = NULL;
+
+  mitherm_bluez_set_adapters (MITHERM_BLUEZ (world->radio), names);
+  link = world_connect (world, WORLD_A);
+  adapters = mitherm_radio_dup_adapters (world->radio);
+  g_assert_cmpuint (g_strv_length (adapters), ==, 1);
+  g_assert_cmpstr (adapters[0], ==, "hci1");
+  world_disconnect (world, link);
+}
+
 /* -- Losing things
  * ---------------------------------------------------------------------------------- */
 
@@ -620,16 +679,6 @@ test_power (void)
   world_until_heard (world, WORLD_A);
   again = world_connect (world, WORLD_A);
   world_disconnect (world, again);
-}
-
-static void
-test_no_adapter (void)
-{
-  g_autoptr (World) world = world_new (GROUP_A, 1);
-  g_autoptr (WorldLink) link = world_connect_start (world, WORLD_A, "hci7");
-
-  world_until_flag (world, &link->over);
-  g_assert_error (link->error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND);
 }
 
 /* -- Forgetting -----------------------------------------------------------------------------------
@@ -771,7 +820,7 @@ main (int argc, char **argv)
   g_test_add_func ("/bluez/connected-need-not-be-signalled", test_silent_connected);
   g_test_add_func ("/bluez/connect-can-be-cancelled", test_cancel);
   g_test_add_func ("/bluez/connect-can-be-cancelled-in-the-queue", test_cancelled_in_queue);
-  g_test_add_func ("/bluez/unknown-device-is-not-found", test_unknown_device);
+  g_test_add_func ("/bluez/absent-device-and-adapter-are-not-found", test_absent);
   g_test_add_func ("/bluez/register", test_register);
   g_test_add_func ("/bluez/login-again-after-reconnecting", test_login_again);
   g_test_add_func ("/bluez/login-beside-a-second-client", test_second_client);
@@ -779,12 +828,13 @@ main (int argc, char **argv)
   g_test_add_func ("/bluez/upload-by-calls", test_upload_by_calls);
   g_test_add_func ("/bluez/bulk-data-keeps-its-order", test_bulk_order);
   g_test_add_func ("/bluez/writes-are-checked", test_write_checks);
+  g_test_add_func ("/bluez/requests-wait-for-each-other", test_requests_wait);
+  g_test_add_func ("/bluez/only-allowed-adapters-are-used", test_allowed_adapters);
   g_test_add_func ("/bluez/lost-link-is-closed-once", test_lost_link);
   g_test_add_func ("/bluez/restart-of-bluetoothd-is-survived", test_restart);
   g_test_add_func ("/bluez/restart-while-connecting-is-survived", test_restart_while_connecting);
   g_test_add_func ("/bluez/adapter-removal-is-survived", test_adapter_removed);
   g_test_add_func ("/bluez/power-off-is-survived", test_power);
-  g_test_add_func ("/bluez/absent-adapter-is-not-found", test_no_adapter);
   g_test_add_func ("/bluez/forget-removes-the-object", test_forget);
   g_test_add_func ("/bluez/forget-spares-trusted-devices", test_forget_trusted);
   g_test_add_func ("/bluez/forget-an-absent-device-later", test_forget_later);
