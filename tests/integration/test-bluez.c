@@ -72,7 +72,6 @@ static void
 test_switch_discovery (void)
 {
   g_autoptr (World) world = world_new (GROUP_A, 1);
-  g_autoptr (WorldLink) link = NULL;
 
   world_until_heard (world, WORLD_A);
   mitherm_radio_set_discovery (world->radio, FALSE);
@@ -695,6 +694,7 @@ set_trusted (World *world)
       G_DBUS_CALL_FLAGS_NONE, -1, NULL, &error);
 
   g_assert_no_error (error);
+  g_assert_nonnull (reply);
 }
 
 static gboolean

@@ -92,9 +92,10 @@ pump_sim_soon (TestLink *self, gint64 delay_ms)
 static void
 pump_sim (TestLink *self)
 {
-  g_autoptr (TestLink) keep = g_object_ref (self);
   SimOutput output;
 
+  /* The end of a run may let go of the link. */
+  g_object_ref (self);
   while (!self->closed && sim_device_pop (self->sim, &output))
     {
       if (output.kind == SIM_OUTPUT_NOTIFY && self->notify != NULL)
@@ -108,6 +109,7 @@ pump_sim (TestLink *self)
     }
   if (self->sim_timer == 0 && sim_device_deadline (self->sim) >= 0)
     pump_sim_soon (self, sim_device_deadline (self->sim) - now_ms ());
+  g_object_unref (self);
 }
 
 static gboolean
