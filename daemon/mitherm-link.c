@@ -64,6 +64,7 @@ struct _MithermLink
   GObject parent_instance;
 
   GDBusConnection *bus;
+  GVariant *no_options; /* (a{sv}), empty */
   char *owner;
   char *device_path;
   GPtrArray *characteristics;
@@ -257,27 +258,42 @@ on_read_reply (GObject *source, GAsyncResult *result, gpointer user_data)
   g_task_return_pointer (task, g_variant_get_data_as_bytes (value), (GDestroyNotify) g_bytes_unref);
 }
 
+static void
+send_read (MithermLink *self, Pending *pending)
+{
+  GCancellable *cancellable = g_task_get_cancellable (pending->task);
+  int limit_ms = READ_LIMIT_MS;
+
+  /*
+   * Barriers between blocks come by the hundred, and a timer and a cancellable for each of them
+   * cost as much as the block itself. Who uploads has limits of its own.
+   */
+  if (pending->gatt == self->bulk)
+    {
+      cancellable = NULL;
+      limit_ms = G_MAXINT;
+    }
+  g_dbus_connection_call (self->bus, self->owner, pending->gatt->path, CHARACTERISTIC_IFACE,
+                          "ReadValue", self->no_options, G_VARIANT_TYPE ("(ay)"),
+                          G_DBUS_CALL_FLAGS_NO_AUTO_START, limit_ms, cancellable, on_read_reply,
+                          call_data_new (self, pending));
+}
+
 /* Sends one call; takes @pending. */
 static void
 send_call (MithermLink *self, Pending *pending)
 {
-  GCancellable *cancellable = pending->task != NULL ? g_task_get_cancellable (pending->task) : NULL;
-  gboolean read = pending->data == NULL;
-
-  if (read)
-    g_dbus_connection_call (self->bus, self->owner, pending->gatt->path, CHARACTERISTIC_IFACE,
-                            "ReadValue", g_variant_new ("(a{sv})", NULL), G_VARIANT_TYPE ("(ay)"),
-                            G_DBUS_CALL_FLAGS_NO_AUTO_START, READ_LIMIT_MS, cancellable,
-                            on_read_reply, call_data_new (self, pending));
-  else
+  if (pending->data == NULL)
     {
-      /* Not cancelled: what is written is written, and the next request waits for the reply. */
-      self->request_busy = pending->request;
-      g_dbus_connection_call (self->bus, self->owner, pending->gatt->path, CHARACTERISTIC_IFACE,
-                              "WriteValue", write_arguments (pending->data, pending->request), NULL,
-                              G_DBUS_CALL_FLAGS_NO_AUTO_START, READ_LIMIT_MS, NULL, on_write_reply,
-                              call_data_new (self, pending));
+      send_read (self, pending);
+      return;
     }
+  /* Not cancelled: what is written is written, and the next request waits for the reply. */
+  self->request_busy = pending->request;
+  g_dbus_connection_call (self->bus, self->owner, pending->gatt->path, CHARACTERISTIC_IFACE,
+                          "WriteValue", write_arguments (pending->data, pending->request), NULL,
+                          G_DBUS_CALL_FLAGS_NO_AUTO_START, READ_LIMIT_MS, NULL, on_write_reply,
+                          call_data_new (self, pending));
 }
 
 /*
@@ -528,10 +544,11 @@ acquire (MithermLink *self, const MithermCharacteristic *gatt)
 {
   self->bulk = gatt;
   self->bulk_mode = BULK_ACQUIRING;
-  g_dbus_connection_call_with_unix_fd_list (
-      self->bus, self->owner, gatt->path, CHARACTERISTIC_IFACE, "AcquireWrite",
-      g_variant_new ("(a{sv})", NULL), G_VARIANT_TYPE ("(hq)"), G_DBUS_CALL_FLAGS_NO_AUTO_START,
-      CALL_LIMIT_MS, NULL, NULL, on_acquired, g_object_ref (self));
+  g_dbus_connection_call_with_unix_fd_list (self->bus, self->owner, gatt->path,
+                                            CHARACTERISTIC_IFACE, "AcquireWrite", self->no_options,
+                                            G_VARIANT_TYPE ("(hq)"),
+                                            G_DBUS_CALL_FLAGS_NO_AUTO_START, CALL_LIMIT_MS, NULL,
+                                            NULL, on_acquired, g_object_ref (self));
 }
 
 static gboolean
@@ -1051,6 +1068,7 @@ mitherm_link_finalize (GObject *object)
   MithermLink *self = MITHERM_LINK (object);
 
   g_clear_object (&self->bus);
+  g_variant_unref (self->no_options);
   g_clear_pointer (&self->characteristics, g_ptr_array_unref);
   g_clear_error (&self->write_error);
   g_free (self->channels);
@@ -1071,4 +1089,5 @@ static void
 mitherm_link_init (MithermLink *self)
 {
   self->fd = -1;
+  self->no_options = g_variant_ref_sink (g_variant_new ("(a{sv})", NULL));
 }

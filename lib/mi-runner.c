@@ -42,6 +42,7 @@ struct _MiRunner
   guint n_subscribed;
   /* The one timer, and what wakes the loop for a cancellation. */
   GSource *timer;
+  gint64 deadline_ms, armed_ms; /* when TIMER is wanted, and when the timer fires; -1: never */
 
   GTask *task; /* not NULL: a run is going on */
   MiProcedure *procedure;
@@ -72,6 +73,28 @@ static gint64
 now_ms (void)
 {
   return g_get_monotonic_time () / 1000;
+}
+
+static void
+arm_timer (MiRunner *self, gint64 at_ms)
+{
+  self->armed_ms = at_ms;
+  g_source_set_ready_time (self->timer, at_ms >= 0 ? at_ms * 1000 : -1);
+}
+
+/*
+ * Moves the deadline. A later one leaves the timer alone, which then finds out for itself: each
+ * change wakes the main loop once more, and during an upload the deadline moves with every answer.
+ */
+static void
+set_deadline (MiRunner *self, gint64 deadline_ms)
+{
+  self->deadline_ms = deadline_ms;
+  if (deadline_ms >= 0 && (self->armed_ms < 0 || deadline_ms < self->armed_ms))
+    arm_timer (self, deadline_ms);
+  /* A cancellation that came during the step must not be overwritten. */
+  if (g_atomic_int_get (&self->cancel_pending))
+    g_source_set_ready_time (self->timer, 0);
 }
 
 /* -- Trace ---------------------------------------------------------------------------------- */
@@ -147,7 +170,7 @@ finish_run (MiRunner *self, GError *error)
 
   self->procedure = NULL;
   self->run++;
-  g_source_set_ready_time (self->timer, -1);
+  arm_timer (self, -1);
   if (self->cancel_id != 0)
     g_cancellable_disconnect (g_task_get_cancellable (task), self->cancel_id);
   self->cancel_id = 0;
@@ -381,17 +404,6 @@ step_queued (MiRunner *self)
     }
 }
 
-static void
-set_timer (MiRunner *self)
-{
-  gint64 deadline_ms = self->effects->deadline_ms;
-
-  g_source_set_ready_time (self->timer, deadline_ms >= 0 ? deadline_ms * 1000 : -1);
-  /* A cancellation that came during the step must not be overwritten. */
-  if (g_atomic_int_get (&self->cancel_pending))
-    g_source_set_ready_time (self->timer, 0);
-}
-
 /*
  * Gives one event to the procedure, and then those that carrying out its effects has brought.
  * Copies nothing unless a step is going on.
@@ -415,7 +427,7 @@ deliver (MiRunner *self, const MiEvent *event)
   if (is_over (self))
     finish_run (self, g_steal_pointer (&self->failure));
   else
-    set_timer (self);
+    set_deadline (self, self->effects->deadline_ms);
 }
 
 static void
@@ -446,9 +458,14 @@ on_timer (GSource *source, GSourceFunc callback, gpointer user_data)
   gboolean cancelled = g_atomic_int_compare_and_exchange (&self->cancel_pending, TRUE, FALSE);
   MiEvent event = { .kind = cancelled ? MI_EVENT_CANCEL : MI_EVENT_TIMER };
 
-  g_source_set_ready_time (source, -1);
+  arm_timer (self, -1);
   if (self->task == NULL)
     return G_SOURCE_CONTINUE;
+  if (!cancelled && (self->deadline_ms < 0 || now_ms () < self->deadline_ms))
+    {
+      set_deadline (self, self->deadline_ms);
+      return G_SOURCE_CONTINUE;
+    }
   if (self->started)
     deliver (self, &event);
   else if (cancelled)
@@ -567,7 +584,7 @@ mi_runner_run_async (MiRunner *self, MiProcedure *procedure, GCancellable *cance
                   g_error_new_literal (MI_ERROR, MI_ERROR_LINK_LOST, "the connection is closed"));
       return;
     }
-  g_source_set_ready_time (self->timer, (now_ms () + SUBSCRIBE_LIMIT_MS) * 1000);
+  set_deadline (self, now_ms () + SUBSCRIBE_LIMIT_MS);
   if (cancellable != NULL)
     self->cancel_id = g_cancellable_connect (cancellable, G_CALLBACK (on_cancelled), self, NULL);
   if (!g_atomic_int_get (&self->cancel_pending))
@@ -688,6 +705,8 @@ mi_runner_init (MiRunner *self)
   static GSourceFuncs timer_funcs = { .dispatch = on_timer };
 
   self->effects = g_new0 (MiEffects, 1);
+  self->deadline_ms = -1;
+  self->armed_ms = -1;
   g_queue_init (&self->events);
   self->timer = g_source_new (&timer_funcs, sizeof (GSource));
   g_source_set_static_name (self->timer, "mi-runner");
