@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <locale.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -410,6 +411,9 @@ main (int argc, char **argv)
   Daemon self = { 0 };
   int status;
 
+#ifdef M_ARENA_MAX
+  mallopt (M_ARENA_MAX, 1); /* GDBus' thread needs no heap of its own */
+#endif
   setlocale (LC_ALL, "");
   if (!parse_options (&self.options, &argc, &argv))
     return EXIT_USAGE;

@@ -29,12 +29,16 @@ struct _MithermDevice
   gboolean dirty;
   gboolean custom;
   gint16 rssi;
+  gboolean on_bus;
+  gboolean has_keys;
+  gint16 shown_rssi;
+  MiSigned shown_signed;
+  guint changed; /* bits of Property that wait to be signalled */
   char *path;
-  GDBusObjectSkeleton *object;
-  MithermDBusDevice1 *skeleton;
   MithermFacts facts;
   const MiModel *model;
-  const char *adapter;     /* interned */
+  const char *adapter; /* interned */
+  const char *shown_adapter;
   gint64 adapter_heard_us; /* when that adapter heard it, monotonic */
   gint64 heard_us;         /* monotonic */
   gint64 seen_us;          /* UTC */
@@ -51,9 +55,6 @@ mitherm_device_finalize (GObject *object)
 {
   MithermDevice *self = MITHERM_DEVICE (object);
 
-  g_signal_handlers_disconnect_by_data (self->skeleton, self);
-  g_clear_object (&self->skeleton);
-  g_clear_object (&self->object);
   mitherm_facts_clear (&self->facts);
   g_free (self->path);
   G_OBJECT_CLASS (mitherm_device_parent_class)->finalize (object);
@@ -68,29 +69,171 @@ mitherm_device_class_init (MithermDeviceClass *klass)
 static void
 mitherm_device_init (MithermDevice *self)
 {
-  self->rssi = RSSI_UNKNOWN;
+  self->rssi = self->shown_rssi = RSSI_UNKNOWN;
   self->link.data = self;
 }
 
-/* Properties */
+/* Properties of org.mitherm.Device1 */
 
-static void
-show_facts (MithermDevice *self)
+typedef enum
+{
+  PROP_ADDRESS,
+  PROP_NAME,
+  PROP_MODEL,
+  PROP_PRODUCT_ID,
+  PROP_HARDWARE,
+  PROP_FIRMWARE,
+  PROP_AUTH_VERSION,
+  PROP_BOUND,
+  PROP_HAS_KEYS,
+  PROP_SIGNED,
+  PROP_RSSI,
+  PROP_LAST_SEEN,
+  PROP_ADAPTER,
+  PROP_JOB,
+  N_PROPERTIES,
+} Property;
+
+static const char *const property_names[] = {
+  "Address", "Name",    "Model",  "ProductId", "Hardware", "Firmware", "AuthVersion",
+  "Bound",   "HasKeys", "Signed", "Rssi",      "LastSeen", "Adapter",  "Job",
+};
+G_STATIC_ASSERT (G_N_ELEMENTS (property_names) == N_PROPERTIES);
+
+static GVariant *
+text_variant (const char *text)
+{
+  return g_variant_new_string (text != NULL ? text : "");
+}
+
+static GVariant *
+get_property (MithermDevice *self, Property property)
 {
   const MithermFacts *facts = &self->facts;
-  MithermDBusDevice1 *skeleton = self->skeleton;
-  MiModels *models = mitherm_manager_get_models (self->manager);
 
-  self->model = mi_models_find (models, facts->model != NULL ? facts->model : "");
-  mitherm_dbus_device1_set_name (skeleton, facts->name != NULL ? facts->name : "");
-  mitherm_dbus_device1_set_model (skeleton, facts->model != NULL ? facts->model : "");
-  mitherm_dbus_device1_set_product_id (skeleton, facts->product_id);
-  mitherm_dbus_device1_set_hardware (skeleton, facts->hardware != NULL ? facts->hardware : "");
-  mitherm_dbus_device1_set_firmware (skeleton, facts->firmware != NULL ? facts->firmware : "");
-  mitherm_dbus_device1_set_auth_version (skeleton, facts->auth_version);
-  mitherm_dbus_device1_set_bound (skeleton, mitherm_bound_to_string (facts->bound));
-  mitherm_dbus_device1_set_signed (skeleton,
-                                   mi_signed_to_string (mitherm_device_get_signed (self)));
+  switch (property)
+    {
+    case PROP_ADDRESS:
+      return g_variant_new_string (self->address);
+    case PROP_NAME:
+      return text_variant (facts->name);
+    case PROP_MODEL:
+      return text_variant (facts->model);
+    case PROP_PRODUCT_ID:
+      return g_variant_new_uint16 (facts->product_id);
+    case PROP_HARDWARE:
+      return text_variant (facts->hardware);
+    case PROP_FIRMWARE:
+      return text_variant (facts->firmware);
+    case PROP_AUTH_VERSION:
+      return g_variant_new_uint32 (facts->auth_version);
+    case PROP_BOUND:
+      return g_variant_new_string (mitherm_bound_to_string (facts->bound));
+    case PROP_HAS_KEYS:
+      return g_variant_new_boolean (self->has_keys);
+    case PROP_SIGNED:
+      return g_variant_new_string (mi_signed_to_string (self->shown_signed));
+    case PROP_RSSI:
+      return g_variant_new_int16 (self->rssi);
+    case PROP_LAST_SEEN:
+      return g_variant_new_uint64 ((guint64) self->seen_us);
+    case PROP_ADAPTER:
+      return text_variant (self->adapter);
+    case PROP_JOB:
+      return g_variant_new_object_path (self->job != NULL ? mitherm_job_get_path (self->job) : "/");
+    case N_PROPERTIES:
+    default:
+      g_return_val_if_reached (NULL);
+    }
+}
+
+GVariant *
+mitherm_device_get_property (MithermDevice *self, const char *name)
+{
+  for (guint i = 0; i < N_PROPERTIES; i++)
+    {
+      if (g_str_equal (property_names[i], name))
+        return get_property (self, (Property) i);
+    }
+  return NULL; /* GDBus has compared the name with the interface before */
+}
+
+static GVariant *
+list_properties (MithermDevice *self, guint which)
+{
+  GVariantBuilder builder;
+
+  g_variant_builder_init (&builder, G_VARIANT_TYPE_VARDICT);
+  for (guint i = 0; i < N_PROPERTIES; i++)
+    {
+      if ((which & (1u << i)) != 0)
+        g_variant_builder_add (&builder, "{sv}", property_names[i],
+                               get_property (self, (Property) i));
+    }
+  return g_variant_builder_end (&builder);
+}
+
+GVariant *
+mitherm_device_get_properties (MithermDevice *self)
+{
+  return list_properties (self, G_MAXUINT);
+}
+
+/* One signal for all that has changed; from the main loop, or before a reply that relies on it. */
+void
+mitherm_device_emit (MithermDevice *self)
+{
+  static const char *const none[] = { NULL };
+  GDBusConnection *connection = mitherm_manager_get_connection (self->manager);
+  guint changed = self->changed;
+
+  self->changed = 0;
+  if (changed == 0 || !self->on_bus || connection == NULL)
+    return;
+  g_dbus_connection_emit_signal (
+      connection, NULL, self->path, "org.freedesktop.DBus.Properties", "PropertiesChanged",
+      g_variant_new ("(s@a{sv}^as)", mitherm_dbus_device1_interface_info ()->name,
+                     list_properties (self, changed), none),
+      NULL);
+}
+
+void
+mitherm_device_set_on_bus (MithermDevice *self, gboolean on_bus)
+{
+  self->on_bus = on_bus;
+  self->changed = 0;
+}
+
+static void
+mark (MithermDevice *self, Property property)
+{
+  if (self->changed == 0 && self->on_bus)
+    mitherm_manager_emit_soon (self->manager, self);
+  self->changed |= 1u << property;
+}
+
+/* Model and firmware decide whether a signature is wanted. */
+static void
+review_signed (MithermDevice *self)
+{
+  MiSigned state = mi_models_get_signed (mitherm_manager_get_models (self->manager), self->model,
+                                         self->facts.firmware);
+
+  if (state != self->shown_signed)
+    {
+      self->shown_signed = state;
+      mark (self, PROP_SIGNED);
+    }
+}
+
+static void
+review_model (MithermDevice *self)
+{
+  const char *model = self->facts.model;
+
+  self->model
+      = model != NULL ? mi_models_find (mitherm_manager_get_models (self->manager), model) : NULL;
+  review_signed (self);
 }
 
 static void
@@ -106,7 +249,11 @@ save_facts (MithermDevice *self)
 void
 mitherm_device_keys_changed (MithermDevice *self)
 {
-  mitherm_dbus_device1_set_has_keys (self->skeleton, mitherm_device_has_keys (self));
+  if (mitherm_device_has_keys (self) != self->has_keys)
+    {
+      self->has_keys = !self->has_keys;
+      mark (self, PROP_HAS_KEYS);
+    }
   save_facts (self);
 }
 
@@ -121,7 +268,7 @@ answer_with_job (MithermDevice *self, GDBusMethodInvocation *invocation, Mitherm
       g_dbus_method_invocation_take_error (invocation, error);
       return;
     }
-  g_dbus_interface_skeleton_flush (G_DBUS_INTERFACE_SKELETON (self->skeleton));
+  mitherm_device_emit (self);
   g_dbus_method_invocation_return_value (invocation,
                                          g_variant_new ("(o)", mitherm_job_get_path (job)));
   g_object_unref (job);
@@ -149,16 +296,6 @@ activate (GDBusMethodInvocation *invocation, GObject *object)
   answer_with_job (self, invocation, job, error);
 }
 
-static gboolean
-on_activate (MithermDBusDevice1 *skeleton, GDBusMethodInvocation *invocation, GVariant *options,
-             gpointer user_data)
-{
-  MithermDevice *self = user_data;
-
-  mitherm_manager_authorize (self->manager, invocation, "activate", activate, G_OBJECT (self));
-  return TRUE;
-}
-
 static void
 login (GDBusMethodInvocation *invocation, GObject *object)
 {
@@ -172,16 +309,6 @@ login (GDBusMethodInvocation *invocation, GObject *object)
   if (mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error))
     job = mitherm_job_login_new (self, passive, &error);
   answer_with_job (self, invocation, job, error);
-}
-
-static gboolean
-on_login (MithermDBusDevice1 *skeleton, GDBusMethodInvocation *invocation, GVariant *options,
-          gpointer user_data)
-{
-  MithermDevice *self = user_data;
-
-  mitherm_manager_authorize (self->manager, invocation, "login", login, G_OBJECT (self));
-  return TRUE;
 }
 
 static gboolean
@@ -277,26 +404,14 @@ update (GDBusMethodInvocation *invocation, GObject *object)
   answer_with_job (self, invocation, job, error);
 }
 
-static gboolean
-on_update (MithermDBusDevice1 *skeleton, GDBusMethodInvocation *invocation, GUnixFDList *fds,
-           GVariant *image, GVariant *options, gpointer user_data)
+static void
+read_info (GDBusMethodInvocation *invocation, GObject *object)
 {
-  MithermDevice *self = user_data;
-
-  mitherm_manager_authorize (self->manager, invocation, "update", update, G_OBJECT (self));
-  return TRUE;
-}
-
-/* Reading changes nothing: no authorization. */
-static gboolean
-on_read_info (MithermDBusDevice1 *skeleton, GDBusMethodInvocation *invocation, gpointer user_data)
-{
-  MithermDevice *self = user_data;
+  MithermDevice *self = MITHERM_DEVICE (object);
   GError *error = NULL;
   MithermJob *job = mitherm_job_info_new (self, &error);
 
   answer_with_job (self, invocation, job, error);
-  return TRUE;
 }
 
 static gboolean
@@ -339,39 +454,41 @@ forget (GDBusMethodInvocation *invocation, GObject *object)
   mitherm_log_device (G_LOG_LEVEL_MESSAGE, self->address, "keys %s",
                       purge ? "erased" : "moved to the history");
   mitherm_device_keys_changed (self);
-  g_dbus_interface_skeleton_flush (G_DBUS_INTERFACE_SKELETON (self->skeleton));
+  mitherm_device_emit (self);
   g_dbus_method_invocation_return_value (invocation, NULL);
   mitherm_manager_review (self->manager, self);
 }
 
-static gboolean
-on_forget (MithermDBusDevice1 *skeleton, GDBusMethodInvocation *invocation, GVariant *options,
-           gpointer user_data)
+void
+mitherm_device_call (MithermDevice *self, const char *method, GDBusMethodInvocation *invocation)
 {
-  MithermDevice *self = user_data;
+  static const struct
+  {
+    const char *method;
+    const char *action; /* NULL: reading changes nothing */
+    MithermAuthFunc func;
+  } methods[] = {
+    { "Activate", "activate", activate }, { "Login", "login", login },
+    { "Update", "update", update },       { "ReadInfo", NULL, read_info },
+    { "Forget", "forget", forget },
+  };
 
-  mitherm_manager_authorize (self->manager, invocation, "forget", forget, G_OBJECT (self));
-  return TRUE;
+  for (gsize i = 0; i < G_N_ELEMENTS (methods); i++)
+    {
+      if (!g_str_equal (methods[i].method, method))
+        continue;
+      if (methods[i].action == NULL)
+        methods[i].func (invocation, G_OBJECT (self));
+      else
+        mitherm_manager_authorize (self->manager, invocation, methods[i].action, methods[i].func,
+                                   G_OBJECT (self));
+      return;
+    }
+  g_dbus_method_invocation_return_error (invocation, G_DBUS_ERROR, G_DBUS_ERROR_UNKNOWN_METHOD,
+                                         "No method %s", method);
 }
 
 /* Construction */
-
-static void
-make_skeleton (MithermDevice *self)
-{
-  self->skeleton = mitherm_dbus_device1_skeleton_new ();
-  mitherm_dbus_device1_set_address (self->skeleton, self->address);
-  mitherm_dbus_device1_set_rssi (self->skeleton, RSSI_UNKNOWN);
-  mitherm_dbus_device1_set_adapter (self->skeleton, "");
-  mitherm_dbus_device1_set_job (self->skeleton, "/");
-  g_signal_connect (self->skeleton, "handle-activate", G_CALLBACK (on_activate), self);
-  g_signal_connect (self->skeleton, "handle-login", G_CALLBACK (on_login), self);
-  g_signal_connect (self->skeleton, "handle-update", G_CALLBACK (on_update), self);
-  g_signal_connect (self->skeleton, "handle-read-info", G_CALLBACK (on_read_info), self);
-  g_signal_connect (self->skeleton, "handle-forget", G_CALLBACK (on_forget), self);
-  self->object = g_dbus_object_skeleton_new (self->path);
-  g_dbus_object_skeleton_add_interface (self->object, G_DBUS_INTERFACE_SKELETON (self->skeleton));
-}
 
 static char *
 make_path (const char *address)
@@ -392,16 +509,10 @@ mitherm_device_new (MithermManager *manager, const char *address)
   self->path = make_path (address);
   if (record != NULL)
     mitherm_facts_copy (&record->facts, &self->facts);
-  make_skeleton (self);
-  show_facts (self);
-  mitherm_dbus_device1_set_has_keys (self->skeleton, mitherm_record_has_keys (record));
+  self->has_keys = mitherm_record_has_keys (record);
+  review_model (self);
+  self->changed = 0;
   return self;
-}
-
-void
-mitherm_device_retire (MithermDevice *self)
-{
-  g_signal_handlers_disconnect_by_data (self->skeleton, self);
 }
 
 /* Advertisements */
@@ -457,7 +568,20 @@ take_name (MithermDevice *self, const char *name)
   if (name == NULL || *name == '\0' || g_strcmp0 (name, self->facts.name) == 0)
     return FALSE;
   clean = clean_name (name);
-  return replace_text (&self->facts.name, clean);
+  if (!replace_text (&self->facts.name, clean))
+    return FALSE;
+  mark (self, PROP_NAME);
+  return TRUE;
+}
+
+static gboolean
+show_model (MithermDevice *self, const char *model)
+{
+  if (!replace_text (&self->facts.model, model))
+    return FALSE;
+  mark (self, PROP_MODEL);
+  review_model (self);
+  return TRUE;
 }
 
 /* What the device itself answered (2A24) outranks what it advertises. */
@@ -477,9 +601,9 @@ take_model (MithermDevice *self, const MiAdvertIdentity *identity)
       && mi_model_has_product_id (self->model, self->facts.product_id))
     return FALSE;
   if (model != NULL)
-    return replace_text (&self->facts.model, mi_model_get_name (model));
+    return show_model (self, mi_model_get_name (model));
   if (self->facts.model == NULL)
-    return replace_text (&self->facts.model, identity->model);
+    return show_model (self, identity->model);
   return FALSE;
 }
 
@@ -497,14 +621,12 @@ mitherm_device_heard (MithermDevice *self, const MithermAdvert *advert,
   if (identity->product_id != 0 && identity->product_id != self->facts.product_id)
     {
       self->facts.product_id = identity->product_id;
+      mark (self, PROP_PRODUCT_ID);
       changed = TRUE;
     }
   changed |= take_model (self, identity);
   if (changed)
-    {
-      show_facts (self);
-      save_facts (self);
-    }
+    save_facts (self);
   if (self->listener != NULL)
     self->listener (self, advert, self->listener_data);
 }
@@ -513,9 +635,13 @@ void
 mitherm_device_flush (MithermDevice *self)
 {
   self->dirty = FALSE;
-  mitherm_dbus_device1_set_rssi (self->skeleton, self->rssi);
-  mitherm_dbus_device1_set_last_seen (self->skeleton, (guint64) self->seen_us);
-  mitherm_dbus_device1_set_adapter (self->skeleton, self->adapter != NULL ? self->adapter : "");
+  mark (self, PROP_LAST_SEEN);
+  if (self->rssi != self->shown_rssi)
+    mark (self, PROP_RSSI);
+  if (self->adapter != self->shown_adapter)
+    mark (self, PROP_ADAPTER);
+  self->shown_rssi = self->rssi;
+  self->shown_adapter = self->adapter;
 }
 
 /* Facts from jobs */
@@ -523,28 +649,34 @@ mitherm_device_flush (MithermDevice *self)
 void
 mitherm_device_set_facts (MithermDevice *self, const MithermFacts *news)
 {
-  replace_text (&self->facts.model, news->model);
-  replace_text (&self->facts.hardware, news->hardware);
-  replace_text (&self->facts.firmware, news->firmware);
+  show_model (self, news->model);
+  if (replace_text (&self->facts.hardware, news->hardware))
+    mark (self, PROP_HARDWARE);
+  if (replace_text (&self->facts.firmware, news->firmware))
+    mark (self, PROP_FIRMWARE);
   if (news->info_us != 0)
     self->facts.info_us = news->info_us;
-  show_facts (self);
+  review_signed (self);
   save_facts (self);
 }
 
 void
 mitherm_device_set_bound (MithermDevice *self, MithermBound bound)
 {
+  if (self->facts.bound == bound)
+    return;
   self->facts.bound = bound;
-  show_facts (self);
+  mark (self, PROP_BOUND);
   save_facts (self);
 }
 
 void
 mitherm_device_set_auth_version (MithermDevice *self, guint version)
 {
+  if (self->facts.auth_version == version)
+    return;
   self->facts.auth_version = version;
-  show_facts (self);
+  mark (self, PROP_AUTH_VERSION);
   save_facts (self);
 }
 
@@ -552,8 +684,8 @@ void
 mitherm_device_set_job (MithermDevice *self, MithermJob *job)
 {
   self->job = job;
-  mitherm_dbus_device1_set_job (self->skeleton, job != NULL ? mitherm_job_get_path (job) : "/");
-  g_dbus_interface_skeleton_flush (G_DBUS_INTERFACE_SKELETON (self->skeleton));
+  mark (self, PROP_JOB);
+  mitherm_device_emit (self);
 }
 
 MithermJob *
@@ -589,12 +721,6 @@ mitherm_device_get_manager (MithermDevice *self)
   return self->manager;
 }
 
-GDBusObjectSkeleton *
-mitherm_device_get_object (MithermDevice *self)
-{
-  return self->object;
-}
-
 gint64
 mitherm_device_get_heard_us (MithermDevice *self)
 {
@@ -628,8 +754,7 @@ mitherm_device_is_custom (MithermDevice *self)
 MiSigned
 mitherm_device_get_signed (MithermDevice *self)
 {
-  return mi_models_get_signed (mitherm_manager_get_models (self->manager), self->model,
-                               self->facts.firmware);
+  return self->shown_signed;
 }
 
 const MithermRecord *

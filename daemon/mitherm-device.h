@@ -13,13 +13,20 @@ G_DECLARE_FINAL_TYPE (MithermDevice, mitherm_device, MITHERM, DEVICE, GObject)
 
 /* @address: "A4:C1:38:00:00:01", upper case. Facts come from the store, if it has any. */
 MithermDevice *mitherm_device_new (MithermManager *manager, const char *address);
-/* The manager lets it go: off the bus. */
-void mitherm_device_retire (MithermDevice *self);
 
 const char *mitherm_device_get_address (MithermDevice *self);
 const char *mitherm_device_get_path (MithermDevice *self);
 MithermManager *mitherm_device_get_manager (MithermDevice *self);
-GDBusObjectSkeleton *mitherm_device_get_object (MithermDevice *self);
+
+/* For the tree of objects. A call is answered; a property is (transfer floating). */
+void mitherm_device_call (MithermDevice *self, const char *method,
+                          GDBusMethodInvocation *invocation);
+GVariant *mitherm_device_get_property (MithermDevice *self, const char *name);
+GVariant *mitherm_device_get_properties (MithermDevice *self);
+/* Changes are signalled from now on, or no more. */
+void mitherm_device_set_on_bus (MithermDevice *self, gboolean on_bus);
+/* Signals what has changed. */
+void mitherm_device_emit (MithermDevice *self);
 
 /* Once an advertisement; no allocation and no signal while nothing but Rssi and LastSeen changes.
  */
@@ -27,7 +34,7 @@ void mitherm_device_heard (MithermDevice *self, const MithermAdvert *advert,
                            const MiAdvertIdentity *identity);
 /* Monotonic time of the last advertisement, 0: never in this run. */
 gint64 mitherm_device_get_heard_us (MithermDevice *self);
-/* Signals Rssi, LastSeen and Adapter. */
+/* Lets Rssi, LastSeen and Adapter be signalled. */
 void mitherm_device_flush (MithermDevice *self);
 
 const MithermFacts *mitherm_device_get_facts (MithermDevice *self);

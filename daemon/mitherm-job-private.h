@@ -68,7 +68,6 @@ struct _MithermJob
   const MithermJobKind *kind;
   gpointer data;
   char *path;
-  GDBusObjectSkeleton *object;
   MithermDBusJob1 *skeleton;
   MithermJobPhase phase;
   char *adapter;

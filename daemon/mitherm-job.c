@@ -48,7 +48,6 @@ mitherm_job_finalize (GObject *object)
   g_clear_error (&self->storage_error);
   g_clear_object (&self->step_cancellable);
   g_clear_object (&self->cancellable);
-  g_clear_object (&self->object);
   g_clear_object (&self->skeleton);
   g_clear_object (&self->device);
   g_free (self->adapter);
@@ -134,7 +133,7 @@ on_linger (gpointer user_data)
   MithermJob *self = user_data;
 
   self->linger_source = 0;
-  mitherm_manager_unexport_object (self->manager, self->path);
+  mitherm_manager_unexport_job (self->manager, self->path);
   g_object_unref (self);
   return G_SOURCE_REMOVE;
 }
@@ -356,8 +355,6 @@ make_skeleton (MithermJob *self)
   mitherm_dbus_job1_set_error_message (skeleton, "");
   mitherm_dbus_job1_set_result (skeleton, g_variant_new_array (G_VARIANT_TYPE ("{sv}"), NULL, 0));
   g_signal_connect_object (skeleton, "handle-cancel", G_CALLBACK (on_cancel), self, 0);
-  self->object = g_dbus_object_skeleton_new (self->path);
-  g_dbus_object_skeleton_add_interface (self->object, G_DBUS_INTERFACE_SKELETON (skeleton));
 }
 
 gboolean
@@ -395,7 +392,8 @@ mitherm_job_submit (MithermJob *self)
 
   g_object_ref (self); /* until nobody can read it any more */
   self->watch_source = g_timeout_add (watch_ms, on_watch, self);
-  mitherm_manager_export_object (self->manager, self->object);
+  mitherm_manager_export_job (self->manager, self->path,
+                              G_DBUS_INTERFACE_SKELETON (self->skeleton));
   mitherm_device_set_job (self->device, self);
   mitherm_manager_queue (self->manager, self);
 }

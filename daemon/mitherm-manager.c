@@ -3,6 +3,7 @@
 
 #include "mitherm-manager.h"
 
+#include <malloc.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,28 +17,33 @@
 #include "mitherm-keyfile.h"
 #include "mitherm-log.h"
 #include "mitherm-options.h"
+#include "mitherm-tree.h"
 
 #define ROOT_PATH   "/org/mitherm"
 #define EXPIRY_S    600
 #define DEVICES_MAX 2000
 /* Rssi and LastSeen of one thermometer are signalled at most this often. */
 #define FLUSH_MS 1000
+#define TRIM_MS  1500
 
 struct _MithermManager
 {
   GObject parent_instance;
 
   MithermManagerConfig config;
-  GDBusObjectManagerServer *server;
+  MithermTree *tree;
   MithermDBusManager1 *skeleton;
   GHashTable *devices; /* address (in the device) -> MithermDevice */
   GQueue heard;        /* devices, the one silent for longest first */
   GPtrArray *dirty;    /* devices whose Rssi and LastSeen wait */
+  GPtrArray *changed;  /* devices whose changes wait for the main loop */
   GQueue waiting;      /* jobs, in the order of their calls */
   GPtrArray *running;  /* jobs that hold an adapter */
   guint expiry_s;
   guint expiry_source;
   guint flush_source;
+  guint emit_source;
+  guint trim_source;
   guint dispatch_source;
   guint last_number;
   gboolean stopped;
@@ -54,10 +60,11 @@ mitherm_manager_finalize (GObject *object)
 
   mitherm_manager_stop (self);
   g_ptr_array_unref (self->dirty);
+  g_ptr_array_unref (self->changed);
   g_ptr_array_unref (self->running);
   g_hash_table_unref (self->devices);
   g_clear_object (&self->skeleton);
-  g_clear_object (&self->server);
+  g_clear_pointer (&self->tree, mitherm_tree_free);
   G_OBJECT_CLASS (mitherm_manager_parent_class)->finalize (object);
 }
 
@@ -72,6 +79,7 @@ mitherm_manager_init (MithermManager *self)
 {
   self->devices = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, g_object_unref);
   self->dirty = g_ptr_array_new_with_free_func (g_object_unref);
+  self->changed = g_ptr_array_new_with_free_func (g_object_unref);
   self->running = g_ptr_array_new_with_free_func (g_object_unref);
   g_queue_init (&self->heard);
   g_queue_init (&self->waiting);
@@ -87,6 +95,15 @@ add_device (MithermManager *self, const char *address)
 
   g_hash_table_insert (self->devices, (gpointer) mitherm_device_get_address (device), device);
   return device;
+}
+
+static void
+put_on_bus (MithermManager *self, MithermDevice *device)
+{
+  if (self->tree == NULL)
+    return;
+  mitherm_device_set_on_bus (device, TRUE);
+  mitherm_tree_add_device (self->tree, device);
 }
 
 static gboolean
@@ -110,8 +127,9 @@ remove_device (MithermManager *self, MithermDevice *device)
   unlink_heard (self, device);
   if (mitherm_device_is_dirty (device))
     g_ptr_array_remove_fast (self->dirty, device);
-  mitherm_device_retire (device);
-  mitherm_manager_unexport_object (self, mitherm_device_get_path (device));
+  mitherm_device_set_on_bus (device, FALSE);
+  if (self->tree != NULL)
+    mitherm_tree_remove_device (self->tree, device);
   g_hash_table_remove (self->devices, mitherm_device_get_address (device));
 }
 
@@ -193,6 +211,29 @@ make_room (MithermManager *self)
 }
 
 static gboolean
+on_trim (gpointer user_data)
+{
+  MithermManager *self = user_data;
+
+  self->trim_source = 0;
+#ifdef __GLIBC__
+  malloc_trim (0);
+#endif
+  return G_SOURCE_REMOVE;
+}
+
+/*
+ * Lists of many objects pass through the heap as large trees of small pieces; what is then free
+ * between the pieces that stay goes back to the kernel. About 50 us, and only after such a list.
+ */
+static void
+trim_soon (MithermManager *self)
+{
+  if (self->trim_source == 0 && !self->stopped)
+    self->trim_source = g_timeout_add (TRIM_MS, on_trim, self);
+}
+
+static gboolean
 on_flush (gpointer user_data)
 {
   MithermManager *self = user_data;
@@ -249,7 +290,8 @@ on_advert (MithermRadio *radio, const MithermAdvert *advert, gpointer user_data)
   if (new)
     {
       mitherm_device_flush (device);
-      mitherm_manager_export_object (self, mitherm_device_get_object (device));
+      put_on_bus (self, device);
+      trim_soon (self);
     }
   else
     mark_dirty (self, device);
@@ -263,6 +305,28 @@ on_radio_changed (MithermRadio *radio, gpointer user_data)
 
   mitherm_dbus_manager1_set_adapters (self->skeleton, (const char *const *) adapters);
   mitherm_dbus_manager1_set_discovering (self->skeleton, mitherm_radio_is_discovering (radio));
+}
+
+static gboolean
+on_emit (gpointer user_data)
+{
+  MithermManager *self = user_data;
+
+  self->emit_source = 0;
+  for (guint i = 0; i < self->changed->len; i++)
+    mitherm_device_emit (g_ptr_array_index (self->changed, i));
+  g_ptr_array_set_size (self->changed, 0);
+  return G_SOURCE_REMOVE;
+}
+
+void
+mitherm_manager_emit_soon (MithermManager *self, MithermDevice *device)
+{
+  if (self->stopped)
+    return;
+  g_ptr_array_add (self->changed, g_object_ref (device));
+  if (self->emit_source == 0)
+    self->emit_source = g_idle_add (on_emit, self);
 }
 
 /* Jobs: one at a time for each adapter and for each thermometer. */
@@ -449,7 +513,7 @@ on_imported (const char *address, gpointer user_data)
   if (device == NULL)
     {
       device = add_device (self, address);
-      mitherm_manager_export_object (self, mitherm_device_get_object (device));
+      put_on_bus (self, device);
     }
   mitherm_device_keys_changed (device);
 }
@@ -505,26 +569,32 @@ on_exported (GObject *source, GAsyncResult *result, gpointer user_data)
     g_dbus_method_invocation_return_value (invocation, NULL);
 }
 
+static MithermDevice *
+find_node (const char *node, gpointer user_data)
+{
+  MithermManager *self = user_data;
+  g_autofree char *address = g_strdelimit (g_strdup (node), "_", ':');
+
+  return g_hash_table_lookup (self->devices, address);
+}
+
 /* @path: (nullable): object path of a thermometer, whose address goes to @address */
 static gboolean
 find_by_path (MithermManager *self, const char *path, const char **address, GError **error)
 {
-  GHashTableIter iter;
-  gpointer device;
+  MithermDevice *device = NULL;
 
   if (path == NULL)
     return TRUE;
-  g_hash_table_iter_init (&iter, self->devices);
-  while (g_hash_table_iter_next (&iter, NULL, &device))
+  if (g_str_has_prefix (path, MITHERM_DEVICE_PATH_PREFIX))
+    device = find_node (path + strlen (MITHERM_DEVICE_PATH_PREFIX), self);
+  if (device == NULL)
     {
-      if (g_str_equal (mitherm_device_get_path (device), path))
-        {
-          *address = mitherm_device_get_address (device);
-          return TRUE;
-        }
+      g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND, "No thermometer is at %s.", path);
+      return FALSE;
     }
-  g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND, "No thermometer is at %s.", path);
-  return FALSE;
+  *address = mitherm_device_get_address (device);
+  return TRUE;
 }
 
 static void
@@ -601,23 +671,37 @@ mitherm_manager_authorize (MithermManager *self, GDBusMethodInvocation *invocati
 /* On the bus */
 
 void
-mitherm_manager_export_object (MithermManager *self, GDBusObjectSkeleton *object)
+mitherm_manager_export_job (MithermManager *self, const char *path,
+                            GDBusInterfaceSkeleton *skeleton)
 {
-  if (self->server != NULL)
-    g_dbus_object_manager_server_export (self->server, object);
+  if (self->tree != NULL)
+    mitherm_tree_add (self->tree, path, skeleton);
 }
 
 void
-mitherm_manager_unexport_object (MithermManager *self, const char *path)
+mitherm_manager_unexport_job (MithermManager *self, const char *path)
 {
-  if (self->server != NULL)
-    g_dbus_object_manager_server_unexport (self->server, path);
+  if (self->tree != NULL)
+    mitherm_tree_remove (self->tree, path);
 }
 
 static void
-export_one (gpointer key, gpointer device, gpointer user_data)
+foreach_device (GFunc func, gpointer func_data, gpointer user_data)
 {
-  mitherm_manager_export_object (user_data, mitherm_device_get_object (device));
+  MithermManager *self = user_data;
+  GHashTableIter iter;
+  gpointer device;
+
+  g_hash_table_iter_init (&iter, self->devices);
+  while (g_hash_table_iter_next (&iter, NULL, &device))
+    func (device, func_data);
+  trim_soon (self);
+}
+
+static void
+allow_signals (gpointer device, gpointer user_data)
+{
+  mitherm_device_set_on_bus (device, TRUE);
 }
 
 gboolean
@@ -626,10 +710,9 @@ mitherm_manager_export (MithermManager *self, GError **error)
   if (!g_dbus_interface_skeleton_export (G_DBUS_INTERFACE_SKELETON (self->skeleton),
                                          self->config.connection, ROOT_PATH, error))
     return FALSE;
-  self->server = g_dbus_object_manager_server_new (ROOT_PATH);
-  g_hash_table_foreach (self->devices, export_one, self);
-  g_dbus_object_manager_server_set_connection (self->server, self->config.connection);
-  return TRUE;
+  self->tree = mitherm_tree_new (self->config.connection, find_node, foreach_device, self, error);
+  foreach_device (allow_signals, NULL, self);
+  return self->tree != NULL;
 }
 
 static void
@@ -691,13 +774,21 @@ mitherm_manager_stop (MithermManager *self)
   self->stopped = TRUE;
   g_clear_handle_id (&self->expiry_source, g_source_remove);
   g_clear_handle_id (&self->flush_source, g_source_remove);
+  g_clear_handle_id (&self->emit_source, g_source_remove);
+  g_clear_handle_id (&self->trim_source, g_source_remove);
   g_clear_handle_id (&self->dispatch_source, g_source_remove);
   mitherm_radio_set_callbacks (self->config.radio, NULL, NULL, NULL);
   mitherm_radio_set_discovery (self->config.radio, FALSE);
   abandon_jobs (self);
   g_queue_init (&self->heard); /* its links are parts of the devices */
-  if (self->server != NULL)
+  if (self->tree != NULL)
     g_dbus_interface_skeleton_unexport (G_DBUS_INTERFACE_SKELETON (self->skeleton));
+}
+
+GDBusConnection *
+mitherm_manager_get_connection (MithermManager *self)
+{
+  return self->config.connection;
 }
 
 MithermRadio *

@@ -50,6 +50,8 @@ gboolean mitherm_manager_export (MithermManager *self, GError **error);
 /* Cancels all jobs and stops listening; nothing is called back afterwards. */
 void mitherm_manager_stop (MithermManager *self);
 
+/* (nullable) */
+GDBusConnection *mitherm_manager_get_connection (MithermManager *self);
 MithermRadio *mitherm_manager_get_radio (MithermManager *self);
 MithermStore *mitherm_manager_get_store (MithermManager *self);
 MiModels *mitherm_manager_get_models (MithermManager *self);
@@ -73,8 +75,11 @@ void mitherm_manager_queue (MithermManager *self, MithermJob *job);
 void mitherm_manager_release (MithermManager *self, MithermJob *job);
 /* The job is no longer active. */
 void mitherm_manager_job_ended (MithermManager *self, MithermJob *job);
-void mitherm_manager_export_object (MithermManager *self, GDBusObjectSkeleton *object);
-void mitherm_manager_unexport_object (MithermManager *self, const char *path);
+void mitherm_manager_export_job (MithermManager *self, const char *path,
+                                 GDBusInterfaceSkeleton *skeleton);
+void mitherm_manager_unexport_job (MithermManager *self, const char *path);
+/* Calls mitherm_device_emit() from the main loop. */
+void mitherm_manager_emit_soon (MithermManager *self, MithermDevice *device);
 /* Lets @device go if nothing holds it. */
 void mitherm_manager_review (MithermManager *self, MithermDevice *device);
 /* As mitherm_auth_check(). */
