@@ -1,39 +1,62 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Adds up JUnit files: which tests failed, what was skipped, and last "N passed, N failed"."""
+"""Adds up test results: which failed, what was skipped, and last "N passed, N failed".
 
+summary.py NAME.junit.xml...: beside each may lie NAME.json, meson's log with a line a program.
+"""
+
+import json
+import pathlib
 import sys
 import xml.etree.ElementTree as ElementTree
 
 
-def cases(path):
-    for suite in ElementTree.parse(path).getroot().iter("testsuite"):
-        found = list(suite.iter("testcase"))
-        for case in found:
-            yield suite.get("name"), case
-        # A program that died leaves an error without a case of its own.
-        if not found and int(suite.get("errors", 0)) + int(suite.get("failures", 0)) > 0:
-            yield suite.get("name"), None
+class Count:
+    def __init__(self):
+        self.passed = self.skipped = 0
+        self.failed = []
+
+    def case(self, suite, case):
+        if case.find("failure") is not None or case.find("error") is not None:
+            self.failed.append(f"{suite} {case.get('name')}")
+        elif case.find("skipped") is not None:
+            self.skipped += 1
+        else:
+            self.passed += 1
+
+    def junit(self, path):
+        for suite in ElementTree.parse(path).getroot().iter("testsuite"):
+            for case in suite.iter("testcase"):
+                self.case(suite.get("name"), case)
+
+    def programs(self, path):
+        """A program that died or was too slow may have told of no failed case."""
+        for line in path.read_text().splitlines():
+            program = json.loads(line)
+            name = program["name"].split(" / ")[-1]
+            known = any(name in failure for failure in self.failed)
+            if program["result"] not in ("OK", "SKIP") and not known:
+                self.failed.append(f"{program['name']} ({program['result']})")
 
 
 def main():
-    passed = failed = skipped = 0
-    for path in sys.argv[1:]:
-        for suite, case in cases(path):
-            name = f"{suite} {case.get('name') if case is not None else '(died)'}"
-            if case is None or case.find("failure") is not None or case.find("error") is not None:
-                failed += 1
-                print(f"FAILED: {name}")
-            elif case.find("skipped") is not None:
-                skipped += 1
-            else:
-                passed += 1
-    if passed == 0:
-        failed += 1
-        print("FAILED: no test ran")
-    print(f"{skipped} skipped")
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    count = Count()
+    for name in sys.argv[1:]:
+        junit = pathlib.Path(name)
+        log = pathlib.Path(name.removesuffix(".junit.xml") + ".json")
+        if junit.exists():
+            count.junit(junit)
+        else:
+            count.failed.append(f"{junit.name}: no result")
+        if log.exists():
+            count.programs(log)
+    if count.passed == 0:
+        count.failed.append("no test passed")
+    for failure in count.failed:
+        print(f"FAILED: {failure}")
+    print(f"{count.skipped} skipped")
+    print(f"{count.passed} passed, {len(count.failed)} failed")
+    return 1 if count.failed else 0
 
 
 sys.exit(main())
