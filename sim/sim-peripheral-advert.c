@@ -140,10 +140,10 @@ static void
 on_unregistered (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   Peripheral *self = user_data;
-  g_autoptr (GVariant) reply
-      = g_dbus_connection_call_finish (G_DBUS_CONNECTION (source), result, NULL);
+  GVariant *reply = g_dbus_connection_call_finish (G_DBUS_CONNECTION (source), result, NULL);
 
   /* An error says that it was not registered any more: as wanted. */
+  g_clear_pointer (&reply, g_variant_unref);
   self->advert_state = PERIPHERAL_OFF;
   peripheral_advert_update (self);
 }

@@ -69,10 +69,10 @@ static void
 on_app_unregistered (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   Peripheral *self = user_data;
-  g_autoptr (GVariant) reply
-      = g_dbus_connection_call_finish (G_DBUS_CONNECTION (source), result, NULL);
+  GVariant *reply = g_dbus_connection_call_finish (G_DBUS_CONNECTION (source), result, NULL);
 
   /* An error says that it was not registered any more: as wanted. */
+  g_clear_pointer (&reply, g_variant_unref);
   g_clear_pointer (&self->app, peripheral_app_free);
   register_app (self);
 }
