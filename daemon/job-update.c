@@ -37,6 +37,7 @@ typedef struct
 static void attempt (MithermJob *self, const GError *error);
 static void hop_connected (MithermJob *self, const GError *error);
 static void prepare (MithermJob *self);
+static void retry (MithermJob *self, const GError *error);
 static void verify (MithermJob *self, const GError *error);
 
 static void
@@ -314,7 +315,7 @@ static void
 begin_upload (MithermJob *self)
 {
   Update *update = self->data;
-  MiOtaOptions options = { .window = update->options.window, .pipelined = TRUE };
+  MiOtaOptions options = { .window = update->options.window };
   gsize len;
   const guint8 *data = g_bytes_get_data (mi_image_get_payload (hop_image (update)), &len);
 
@@ -324,6 +325,7 @@ begin_upload (MithermJob *self)
                             "The running firmware has no Telink update service.");
       return;
     }
+  options.pipelined = !mitherm_manager_get_config (self->manager)->wait_for_reads;
   options.set_interval = mi_link_get_flags (self->link, MI_CHANNEL_INTERVAL) != 0;
   options.request = (mi_link_get_flags (self->link, MI_CHANNEL_OTA) & MI_LINK_WRITE_COMMAND) == 0;
   mitherm_job_set_state (self, "uploading");
@@ -482,12 +484,14 @@ on_hop_facts (MithermJob *self, const GError *error)
 static void
 hop_connected (MithermJob *self, const GError *error)
 {
-  if (error != NULL)
-    {
-      mitherm_job_fail (self, error);
-      return;
-    }
-  prepare (self);
+  Update *update = self->data;
+
+  if (error == NULL)
+    prepare (self);
+  else if (update->hop_attempts > 1 && update->hop_attempts < ATTEMPTS_MAX)
+    retry (self, NULL); /* what interrupted the upload may take a while */
+  else
+    mitherm_job_fail (self, error);
 }
 
 static void

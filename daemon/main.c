@@ -23,13 +23,7 @@
 #define ROOT_LEN 64
 
 /* Documented in mithermd(8). */
-enum
-{
-  EXIT_USAGE = 2,
-  EXIT_BUS = 3,
-  EXIT_NAME = 4,
-  EXIT_STATE = 5,
-};
+#define EXIT_USAGE 2
 
 typedef struct
 {
@@ -48,6 +42,7 @@ typedef struct
   Options options;
   GKeyFile *config;
   GByteArray *roots;
+  char **adapters; /* NULL: all */
   GMainLoop *loop;
   GDBusConnection *bus;
   GDBusConnection *bluez_bus;
@@ -119,8 +114,8 @@ default_state_dir (void)
   if (systemd != NULL && *systemd != '\0')
     return g_strndup (systemd, strcspn (systemd, ":"));
   if (geteuid () == 0)
-    return g_strdup ("/var/lib/mithermd");
-  return g_build_filename (g_get_user_state_dir (), "mithermd", NULL);
+    return g_strdup ("/var/lib/mitherm");
+  return g_build_filename (g_get_user_state_dir (), "mitherm", NULL);
 }
 
 /* Programs run from the build folder take the data of the source tree. */
@@ -175,14 +170,16 @@ read_config (Daemon *self, GError **error)
       g_prefix_error (error, "%s: ", path);
       return FALSE;
     }
+  self->adapters = g_key_file_get_string_list (self->config, "radio", "Adapters", NULL, NULL);
   return read_roots (self, error);
 }
 
+/* TRUE unless the configuration says otherwise. */
 static gboolean
-wants_discovery (Daemon *self)
+wants (Daemon *self, const char *group, const char *key)
 {
   g_autoptr (GError) error = NULL;
-  gboolean enabled = g_key_file_get_boolean (self->config, "discovery", "Enabled", &error);
+  gboolean enabled = g_key_file_get_boolean (self->config, group, key, &error);
 
   return error != NULL || enabled;
 }
@@ -206,7 +203,7 @@ on_bus_closed (GDBusConnection *connection, gboolean vanished, GError *error, gp
 
   g_warning ("The %s bus has gone%s%s", connection == self->bus ? "API's" : "BlueZ",
              error != NULL ? ": " : "", error != NULL ? error->message : "");
-  self->status = EXIT_BUS;
+  self->status = EXIT_FAILURE;
   g_main_loop_quit (self->loop);
 }
 
@@ -261,12 +258,12 @@ on_name_lost (GDBusConnection *connection, const char *name, gpointer user_data)
 {
   Daemon *self = user_data;
 
-  if (self->status == EXIT_BUS || g_dbus_connection_is_closed (self->bus))
+  if (self->status == EXIT_FAILURE || g_dbus_connection_is_closed (self->bus))
     return;
   g_printerr ("mithermd: the name %s cannot be had on this bus: another mithermd runs, or the bus "
               "policy does not allow it\n",
               name);
-  self->status = EXIT_NAME;
+  self->status = EXIT_FAILURE;
   g_main_loop_quit (self->loop);
 }
 
@@ -342,9 +339,9 @@ set_up (Daemon *self)
   self->store = mitherm_store_new (
       self->options.state_dir != NULL ? self->options.state_dir : usual, &error);
   if (self->store == NULL)
-    return complain (EXIT_STATE, error);
+    return complain (EXIT_FAILURE, error);
   if (!open_buses (self, &error))
-    return complain (EXIT_BUS, error);
+    return complain (EXIT_FAILURE, error);
   load_models (self);
   self->auth = mitherm_auth_new (self->bus, auth_mode (&self->options));
   self->radio = mitherm_bluez_new (self->bluez_bus);
@@ -355,10 +352,12 @@ set_up (Daemon *self)
   config.auth = self->auth;
   config.roots = self->roots->data;
   config.n_roots = self->roots->len / ROOT_LEN;
-  config.discovery = wants_discovery (self);
+  config.adapters = (const char *const *) self->adapters;
+  config.discovery = wants (self, "radio", "Discovery");
+  config.wait_for_reads = !wants (self, "update", "Pipelined");
   self->manager = mitherm_manager_new (&config);
   if (!mitherm_manager_export (self->manager, &error))
-    return complain (EXIT_BUS, error);
+    return complain (EXIT_FAILURE, error);
   return EXIT_SUCCESS;
 }
 
@@ -395,6 +394,7 @@ tear_down (Daemon *self)
   g_clear_object (&self->bluez_bus);
   g_clear_object (&self->bus);
   g_clear_pointer (&self->roots, g_byte_array_unref);
+  g_clear_pointer (&self->adapters, g_strfreev);
   g_clear_pointer (&self->config, g_key_file_unref);
   g_clear_pointer (&self->loop, g_main_loop_unref);
   g_free (self->options.bus);

@@ -22,6 +22,8 @@ G_DECLARE_FINAL_TYPE (MithermManager, mitherm_manager, MITHERM, MANAGER, GObject
  * @auth: (nullable): without it everything is allowed (tests)
  * @roots: public keys (X || Y) that images may be signed with, one after the other; none: the
  *   vendor's
+ * @adapters: (nullable): use only these; %NULL: all
+ * @wait_for_reads: an upload waits for each read before it writes on
  *
  * All pointers stay the caller's and must outlive the manager.
  */
@@ -34,7 +36,9 @@ typedef struct
   MithermAuth *auth;
   const guint8 *roots;
   gsize n_roots;
+  const char *const *adapters;
   gboolean discovery;
+  gboolean wait_for_reads;
 } MithermManagerConfig;
 
 /**
@@ -54,6 +58,7 @@ void mitherm_manager_stop (MithermManager *self);
 GDBusConnection *mitherm_manager_get_connection (MithermManager *self);
 MithermRadio *mitherm_manager_get_radio (MithermManager *self);
 MithermStore *mitherm_manager_get_store (MithermManager *self);
+const MithermManagerConfig *mitherm_manager_get_config (MithermManager *self);
 MiModels *mitherm_manager_get_models (MithermManager *self);
 
 /* (transfer none) (nullable) */

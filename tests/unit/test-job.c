@@ -430,6 +430,44 @@ test_login_spoilt (Fixture *f, gconstpointer data)
   g_assert_cmpuint (sim_radio_count_connects (f->radio, ONE), ==, 2);
 }
 
+/* Whether a bind key is right is told by what the thermometer sends, without any connection. */
+static void
+test_login_passive (Fixture *f, gconstpointer data)
+{
+  static const guint8 bind_key[] = { 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17,
+                                     0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f };
+  g_autoptr (MithermKeySet) set = mitherm_key_set_new ();
+  g_autoptr (GError) error = NULL;
+  MithermJob *job;
+
+  add_token (f, ONE, NULL, 0x51, MITHERM_KEY_CURRENT);
+  job = mitherm_job_login_new (device (f, ONE), TRUE, &error);
+  g_assert_no_error (error);
+  for (guint i = 0; i < 200 && !mitherm_job_is_over (job); i++)
+    {
+      spin_ms (20);
+      sim_radio_advertise (f->radio, ONE, NULL);
+    }
+  expect_failed (job, MITHERM_ERROR_AUTH_FAILED);
+  memcpy (set->keys.bind_key, bind_key, sizeof bind_key);
+  memcpy (set->keys.token, bound_token, sizeof bound_token);
+  set->has_token = set->has_bind_key = TRUE;
+  set->state = MITHERM_KEY_PENDING;
+  g_assert_true (mitherm_store_add (f->store, ONE, set, &error));
+  job = mitherm_job_login_new (device (f, ONE), TRUE, &error);
+  for (guint i = 0; i < 200 && !mitherm_job_is_over (job); i++)
+    {
+      spin_ms (20);
+      sim_radio_advertise (f->radio, ONE, NULL);
+    }
+  g_object_ref (job);
+  expect_done (job);
+  expect_result (job, "keys", "pending");
+  g_object_unref (job);
+  g_assert_cmpint (state_of (f, ONE, bound_token), ==, MITHERM_KEY_CURRENT);
+  g_assert_cmpuint (sim_radio_count_connects (f->radio, ONE), ==, 0);
+}
+
 /* Info */
 
 static void
@@ -960,6 +998,8 @@ main (int argc, char **argv)
   ADD ("/login/not-bound-keeps-keys", STOCK (ONE), test_login_not_bound);
   ADD ("/login/no-keys-is-refused-at-once", STOCK (ONE), test_login_no_keys);
   ADD ("/login/lost-link-is-tried-again", bound, test_login_spoilt);
+  ADD ("/login/passive-compares-advertisements", STOCK (ONE) BOUND "Advert=mibeacon-encrypted\n",
+       test_login_passive);
   ADD ("/info/tells-versions-and-battery", STOCK (ONE), test_info);
   add_updates ();
   ADD ("/cancel/registration-keeps-keys", STOCK (ONE), test_cancel_registration);
