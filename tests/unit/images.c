@@ -38,9 +38,9 @@ images_build (gsize size, guint seed, guint16 manufacturer, guint16 type, guint3
 }
 
 GByteArray *
-images_build_text (gsize size, guint16 manufacturer, guint16 type, ...)
+images_build_text (gsize size, guint16 manufacturer, guint type, ...)
 {
-  GByteArray *image = images_build (size, 21, manufacturer, type, 0);
+  GByteArray *image = images_build (size, 21, manufacturer, (guint16) type, 0);
   gsize at = 0x40;
   const char *text;
   va_list args;

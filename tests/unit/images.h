@@ -14,7 +14,7 @@ GByteArray *images_build (gsize size, guint seed, guint16 manufacturer, guint16 
                           guint32 version);
 /* The same with each of the NULL-terminated texts somewhere in the body, and the CRC right again.
  */
-GByteArray *images_build_text (gsize size, guint16 manufacturer, guint16 type,
+GByteArray *images_build_text (gsize size, guint16 manufacturer, guint type,
                                ...) G_GNUC_NULL_TERMINATED;
 /* Stores the CRC of the image as its size field has it. */
 void images_fix_crc (GByteArray *image);
