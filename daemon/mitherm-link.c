@@ -26,6 +26,14 @@
 /* Packets that wait for the descriptor: more than two windows of the largest size. */
 #define RING_SIZE  32768
 #define PACKET_MAX 512
+/*
+ * A read takes the long way, through the bus, and packets written after it overtake it on their
+ * way to bluetoothd. Then its answer comes when nothing is left to send, and the radio idles. So
+ * they wait for a moment, if the radio is slow enough to be worth it.
+ */
+#define HOLD_WORTH_US (8 * 1000)
+#define HOLD_MIN_US   (1 * 1000)
+#define HOLD_MAX_US   (4 * 1000)
 
 typedef enum
 {
@@ -92,6 +100,10 @@ struct _MithermLink
   gsize ring_head, ring_used;
   guint64 ring_in, ring_out; /* bytes that have entered and left, ever */
   GQueue bulk_reads;
+  GSource *hold; /* ends it */
+  gboolean holding;
+  gint64 read_us;   /* when the last read of bulk was sent */
+  gint64 answer_us; /* how long its answer took */
 
   /* The last notification, to know a twin. */
   guint8 last[PACKET_MAX];
@@ -246,6 +258,8 @@ on_read_reply (GObject *source, GAsyncResult *result, gpointer user_data)
   g_autoptr (GVariant) value = NULL;
   GTask *task = data->pending->task;
 
+  if (data->pending->gatt == data->link->bulk)
+    data->link->answer_us = g_get_monotonic_time () - data->link->read_us;
   if (reply == NULL)
     {
       g_autoptr (GError) translated = to_mi_error (error);
@@ -256,6 +270,37 @@ on_read_reply (GObject *source, GAsyncResult *result, gpointer user_data)
     }
   value = g_variant_get_child_value (reply, 0);
   g_task_return_pointer (task, g_variant_get_data_as_bytes (value), (GDestroyNotify) g_bytes_unref);
+}
+
+static gboolean
+on_hold_over (GSource *source, GSourceFunc callback, gpointer user_data)
+{
+  MithermLink *self = user_data;
+
+  g_source_set_ready_time (source, -1);
+  self->holding = FALSE;
+  flush_ring (self);
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+hold (MithermLink *self)
+{
+  static GSourceFuncs funcs = { .dispatch = on_hold_over };
+
+  self->read_us = g_get_monotonic_time ();
+  if (self->answer_us < HOLD_WORTH_US)
+    return;
+  if (self->hold == NULL)
+    {
+      self->hold = g_source_new (&funcs, sizeof (GSource));
+      g_source_set_static_name (self->hold, "mitherm-link hold");
+      g_source_set_callback (self->hold, NULL, self, NULL);
+      g_source_attach (self->hold, g_main_context_get_thread_default ());
+    }
+  self->holding = TRUE;
+  g_source_set_ready_time (self->hold,
+                           self->read_us + CLAMP (self->answer_us / 8, HOLD_MIN_US, HOLD_MAX_US));
 }
 
 static void
@@ -272,6 +317,7 @@ send_read (MithermLink *self, Pending *pending)
     {
       cancellable = NULL;
       limit_ms = G_MAXINT;
+      hold (self);
     }
   g_dbus_connection_call (self->bus, self->owner, pending->gatt->path, CHARACTERISTIC_IFACE,
                           "ReadValue", self->no_options, G_VARIANT_TYPE ("(ay)"),
@@ -460,7 +506,7 @@ flush_ring (MithermLink *self)
 {
   guint8 packet[PACKET_MAX];
 
-  while (self->ring_used > 0)
+  while (self->ring_used > 0 && !self->holding && self->bulk_mode > BULK_ACQUIRING)
     {
       gsize len = ring_first (self, packet);
       SendResult result = SENT;
@@ -564,7 +610,7 @@ write_bulk (MithermLink *self, const MithermCharacteristic *gatt, const guint8 *
       push_write (self, gatt, data, len, FALSE, NULL);
       return TRUE;
     }
-  if (self->bulk_mode == BULK_DESCRIPTOR && self->ring_used == 0)
+  if (self->bulk_mode == BULK_DESCRIPTOR && self->ring_used == 0 && !self->holding)
     result = send_packet (self, data, len);
   if (result == SENT)
     return TRUE;
@@ -580,7 +626,7 @@ write_bulk (MithermLink *self, const MithermCharacteristic *gatt, const guint8 *
                    RING_SIZE);
       return FALSE;
     }
-  if (self->bulk_mode == BULK_DESCRIPTOR)
+  if (self->bulk_mode == BULK_DESCRIPTOR && !self->holding)
     watch_descriptor (self, G_IO_HUP | G_IO_ERR | G_IO_OUT);
   return TRUE;
 }
@@ -891,6 +937,9 @@ release (MithermLink *self)
   if (self->fd_source != NULL)
     g_source_destroy (self->fd_source);
   g_clear_pointer (&self->fd_source, g_source_unref);
+  if (self->hold != NULL)
+    g_source_destroy (self->hold);
+  g_clear_pointer (&self->hold, g_source_unref);
   if (self->fd >= 0)
     close (self->fd);
   self->fd = -1;
