@@ -345,6 +345,7 @@ set_up (Daemon *self)
   load_models (self);
   self->auth = mitherm_auth_new (self->bus, auth_mode (&self->options));
   self->radio = mitherm_bluez_new (self->bluez_bus);
+  mitherm_bluez_set_adapters (MITHERM_BLUEZ (self->radio), (const char *const *) self->adapters);
   config.connection = self->bus;
   config.radio = self->radio;
   config.store = self->store;
@@ -352,7 +353,6 @@ set_up (Daemon *self)
   config.auth = self->auth;
   config.roots = self->roots->data;
   config.n_roots = self->roots->len / ROOT_LEN;
-  config.adapters = (const char *const *) self->adapters;
   config.discovery = wants (self, "radio", "Discovery");
   config.wait_for_reads = !wants (self, "update", "Pipelined");
   self->manager = mitherm_manager_new (&config);

@@ -265,30 +265,6 @@ mark_dirty (MithermManager *self, MithermDevice *device)
   g_ptr_array_add (self->dirty, g_object_ref (device));
 }
 
-static gboolean
-is_used (MithermManager *self, const char *adapter)
-{
-  return self->config.adapters == NULL || g_strv_contains (self->config.adapters, adapter);
-}
-
-/* (transfer full) */
-static char **
-used_adapters (MithermManager *self)
-{
-  g_auto (GStrv) all = mitherm_radio_dup_adapters (self->config.radio);
-  GStrvBuilder *used = g_strv_builder_new ();
-  char **result;
-
-  for (char **adapter = all; *adapter != NULL; adapter++)
-    {
-      if (is_used (self, *adapter))
-        g_strv_builder_add (used, *adapter);
-    }
-  result = g_strv_builder_end (used);
-  g_strv_builder_unref (used);
-  return result;
-}
-
 static void
 on_advert (MithermRadio *radio, const MithermAdvert *advert, gpointer user_data)
 {
@@ -300,8 +276,6 @@ on_advert (MithermRadio *radio, const MithermAdvert *advert, gpointer user_data)
   gboolean known
       = mi_advert_identify (advert->uuid, advert->data, advert->len, advert->name, &identity);
 
-  if (!is_used (self, advert->adapter))
-    return;
   if (new)
     {
       if (!known || !mi_address_parse (advert->address, address))
@@ -327,7 +301,7 @@ static void
 on_radio_changed (MithermRadio *radio, gpointer user_data)
 {
   MithermManager *self = user_data;
-  g_auto (GStrv) adapters = used_adapters (self);
+  g_auto (GStrv) adapters = mitherm_radio_dup_adapters (radio);
 
   mitherm_dbus_manager1_set_adapters (self->skeleton, (const char *const *) adapters);
   mitherm_dbus_manager1_set_discovering (self->skeleton, mitherm_radio_is_discovering (radio));
@@ -375,13 +349,9 @@ is_taken (MithermManager *self, const char *adapter, MithermJob *candidate)
 
 /* By the adapter that hears it best, if that is still there, else by any. */
 static const char *
-adapter_for (MithermManager *self, MithermDevice *device, char **adapters)
+adapter_for (MithermDevice *device, char **adapters)
 {
   const char *best = mitherm_device_get_adapter (device);
-
-  /* None of those we may use is there; connecting will say so. */
-  if (adapters[0] == NULL && self->config.adapters != NULL)
-    return self->config.adapters[0];
 
   if (best != NULL && g_strv_contains ((const char *const *) adapters, best))
     return best;
@@ -392,7 +362,7 @@ static gboolean
 on_dispatch (gpointer user_data)
 {
   MithermManager *self = user_data;
-  g_auto (GStrv) adapters = used_adapters (self);
+  g_auto (GStrv) adapters = mitherm_radio_dup_adapters (self->config.radio);
   GList *item = self->waiting.head;
 
   self->dispatch_source = 0;
@@ -400,7 +370,7 @@ on_dispatch (gpointer user_data)
     {
       GList *next = item->next;
       MithermJob *job = item->data;
-      const char *adapter = adapter_for (self, mitherm_job_get_device (job), adapters);
+      const char *adapter = adapter_for (mitherm_job_get_device (job), adapters);
 
       if (!is_taken (self, adapter, job))
         {

@@ -22,7 +22,6 @@ G_DECLARE_FINAL_TYPE (MithermManager, mitherm_manager, MITHERM, MANAGER, GObject
  * @auth: (nullable): without it everything is allowed (tests)
  * @roots: public keys (X || Y) that images may be signed with, one after the other; none: the
  *   vendor's
- * @adapters: (nullable): use only these; %NULL: all
  * @wait_for_reads: an upload waits for each read before it writes on
  *
  * All pointers stay the caller's and must outlive the manager.
@@ -36,7 +35,6 @@ typedef struct
   MithermAuth *auth;
   const guint8 *roots;
   gsize n_roots;
-  const char *const *adapters;
   gboolean discovery;
   gboolean wait_for_reads;
 } MithermManagerConfig;
