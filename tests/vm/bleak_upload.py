@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The same upload by bleak, for comparison: bleak_upload.py ADDRESS SIZE prints the seconds.
+"""The same upload by bleak, for comparison: bleak_upload.py ADDRESS SIZE prints the seconds from the start
+command to the end command.
 
 One write without response a block and a read every 8 blocks, as this library is used for it.
 """
@@ -38,20 +39,22 @@ def packets(image):
 async def main(address, size):
     image = harness.custom_image(size)
     blocks = list(packets(image))
-    device = await BleakScanner.find_device_by_address(address, timeout=60, adapter="hci0")
+    device = None
+    while device is None:
+        device = await BleakScanner.find_device_by_address(address, timeout=20, adapter="hci0")
     async with BleakClient(device, adapter="hci0") as client:
         await client.write_gatt_char(OTA, b"\x00\xff", response=False)
+        begin = time.monotonic()
         await client.write_gatt_char(OTA, b"\x01\xff", response=False)
         await asyncio.sleep(0.3)
-        begin = time.monotonic()
         for index, block in enumerate(blocks):
             await client.write_gatt_char(OTA, block, response=False)
             if index % 8 == 7:
                 await client.read_gatt_char(OTA)
         await client.read_gatt_char(OTA)
-        seconds = time.monotonic() - begin
         last = len(blocks) - 1
         await client.write_gatt_char(OTA, struct.pack("<HHH", 0xFF02, last, last ^ 0xFFFF), response=False)
+        seconds = time.monotonic() - begin
         await asyncio.sleep(1)
     print(seconds)
 

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -166,23 +167,27 @@ def upload_seconds(config, size):
         return seconds
 
 
+def bleak_seconds(size):
+    with Guest(PLAIN.replace("1.0.0_0130", "V5.8")) as guest:
+        guest.stop_daemon()
+        return float(subprocess.run([sys.executable, HERE / "bleak_upload.py", ADDRESS, str(size)], check=True,
+                                    stdout=subprocess.PIPE, text=True, timeout=280).stdout)
+
+
 def bench():
     size = 20004
     blocks = (size + 15) // 16
-    piped = upload_seconds("", size)
-    plain = upload_seconds("[update]\nPipelined=false\n", size)
-    figure("vm-upload-pipelined", blocks / piped, "blocks/s", ratio=round(plain / piped, 2),
-           against="the same with pipelining switched off")
+    # First in the boot: it fails where BlueZ has cached another table of services.
+    bleak = bleak_seconds(size)
+    # In turns, and the median of each: the guest is slow and noisy.
+    turns = [(upload_seconds("", size), upload_seconds("[update]\nPipelined=false\n", size)) for _ in range(5)]
+    piped, plain = (statistics.median(seconds) for seconds in zip(*turns))
     figure("vm-upload-not-pipelined", blocks / plain, "blocks/s")
-    with Guest(PLAIN.replace("1.0.0_0130", "V5.8")) as guest:
-        guest.stop_daemon()
-        begin = time.monotonic()
-        seconds = float(subprocess.run([sys.executable, HERE / "bleak_upload.py", ADDRESS, str(size)], check=True,
-                                       capture_output=True, text=True, timeout=280).stdout)
-        figure("vm-upload-bleak", blocks / seconds, "blocks/s")
-        figure("vm-upload-against-bleak", seconds / piped, "ratio", ratio=round(seconds / piped, 2),
-               against="bleak doing the same reads in the same boot")
-        assert begin
+    figure("vm-upload-pipelined", blocks / piped, "blocks/s", ratio=round(plain / piped, 2),
+           against="vm-upload-not-pipelined")
+    figure("vm-upload-bleak", blocks / bleak, "blocks/s")
+    figure("vm-upload-against-bleak", blocks / piped, "blocks/s", ratio=round(bleak / piped, 2),
+           against="vm-upload-bleak, the same reads in the same boot")
     return 0
 
 
