@@ -2,6 +2,7 @@
 /* The commands that start a job on one thermometer. */
 #include "config.h"
 
+#include "agent.h"
 #include "app.h"
 #include "output.h"
 
@@ -18,6 +19,14 @@ static gboolean detach;
   {                                                                                                \
     "detach", 'd', 0, G_OPTION_ARG_NONE, &detach, "Print the job and do not wait for it", NULL     \
   }
+
+#define CREDENTIAL_ENTRY(command)                                                                  \
+  {                                                                                                \
+    "credential-command", 0, 0, G_OPTION_ARG_STRING, command,                                      \
+        "Program that brings the credential for firmware 2.1.1 and later (mitherm-cloud)", "CMD"   \
+  }
+#define DETACHED_AGENT                                                                             \
+  "--credential-command does not go with --detach: the command is run from here"
 
 static ExitStatus
 follow (App *app, gboolean called, const char *job, GError *error)
@@ -38,13 +47,16 @@ run_activate (App *app, int argc, char **argv)
 {
   gboolean force = FALSE;
   int timeout_s = 0;
+  g_autofree char *command = NULL;
   const GOptionEntry entries[]
       = { { "force", 'f', 0, G_OPTION_ARG_NONE, &force,
             "Register although it is bound or keys are stored", NULL },
           { "timeout", 't', 0, G_OPTION_ARG_INT, &timeout_s, "Give up after that long", "SECONDS" },
+          CREDENTIAL_ENTRY (&command),
           DETACH_ENTRY,
           G_OPTION_ENTRY_NULL };
   g_autoptr (MithermDBusDevice1) device = NULL;
+  g_autoptr (Agent) agent = NULL;
   g_autofree char *job = NULL;
   g_autoptr (GError) error = NULL;
   g_auto (GVariantDict) options = G_VARIANT_DICT_INIT (NULL);
@@ -55,8 +67,10 @@ run_activate (App *app, int argc, char **argv)
   if (argc > 2 || timeout_s < 0)
     return app_usage (&cmd_activate, argc > 2 ? "activate takes one thermometer at most"
                                               : "--timeout is negative");
+  if (command != NULL && detach)
+    return app_usage (&cmd_activate, DETACHED_AGENT);
   device = app_find_device (app, argc > 1 ? argv[1] : NULL, &status);
-  if (device == NULL)
+  if (device == NULL || (command != NULL && (agent = agent_new (app, command, &status)) == NULL))
     return status;
   if (force)
     g_variant_dict_insert (&options, "force", "b", TRUE);
@@ -71,7 +85,10 @@ const Command cmd_activate
     = { "activate", "[DEV]", "register a thermometer and keep its keys",
         DEV_HELP
         "The new keys are on disk before the thermometer can accept them. It leaves the vendor's\n"
-        "app: --force is needed where it is bound already.",
+        "app: --force is needed where it is bound already.\n"
+        "Firmware 2.1.1 and later wants a credential of the vendor's server: CMD gets the request\n"
+        "as JSON on its standard input and writes the answer to its standard output. It is split\n"
+        "into words as a shell would, but run without one.",
         run_activate };
 
 static ExitStatus

@@ -70,19 +70,157 @@ mitherm_job_persist (MiRunner *runner, const MiKeys *keys, MiKeyState state, gpo
   g_idle_add (on_answer, answer);
 }
 
+/* The credential of version 2, from an agent */
+
+typedef struct
+{
+  MithermJob *job;
+  MiRunner *runner;
+  GCancellable *cancellable;
+} Ask;
+
+static void
+ask_free (Ask *ask)
+{
+  g_object_unref (ask->job);
+  g_object_unref (ask->runner);
+  g_object_unref (ask->cancellable);
+  g_free (ask);
+}
+
+static void
+end_ask (MithermJob *self)
+{
+  if (self->credential_cancellable != NULL)
+    g_cancellable_cancel (self->credential_cancellable);
+  g_clear_object (&self->credential_cancellable);
+  mi_keys_clear (&self->credential_keys);
+}
+
+/* Takes @error. */
+static void
+no_credential (MithermJob *self, MiRunner *runner, GError *error)
+{
+  mitherm_log_device (G_LOG_LEVEL_MESSAGE, mitherm_device_get_address (self->device), "%s",
+                      error->message);
+  g_clear_error (&self->credential_error);
+  self->credential_error = error;
+  mi_runner_credential (runner, NULL);
+}
+
+static void
+on_credential (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Ask *ask = user_data;
+  MithermJob *self = ask->job;
+  GError *error = NULL;
+  MiCredential *credential = mitherm_agents_request_finish (result, &error);
+
+  if (self->credential_cancellable != ask->cancellable) /* nobody waits for it any more */
+    g_clear_error (&error);
+  else if (credential == NULL
+           || !mitherm_manager_verify_credential (self->manager, credential, &self->credential_keys,
+                                                  &error))
+    no_credential (self, ask->runner, error);
+  else
+    {
+      mitherm_job_set_state (self, "registering");
+      mi_runner_credential (ask->runner, credential);
+    }
+  if (self->credential_cancellable == ask->cancellable)
+    end_ask (self);
+  mitherm_credential_free (credential);
+  ask_free (ask);
+}
+
+static void
+on_job_cancelled (GCancellable *job, GCancellable *ask)
+{
+  g_cancellable_cancel (ask);
+}
+
+/* What the vendor's server calls it; the vendor's own app sends that. */
+static const char *
+model_name (MithermDevice *device)
+{
+  const MiModel *model = mitherm_device_get_model (device);
+  const char *name = model != NULL ? mi_model_get_model_string (model) : NULL;
+
+  return name != NULL ? name : mitherm_device_get_facts (device)->model;
+}
+
+void
+mitherm_job_need_credential (MiRunner *runner, const MiKeys *keys, guint limit_ms, gpointer job)
+{
+  MithermJob *self = job;
+  MithermAgents *agents = mitherm_manager_get_agents (self->manager);
+  MithermCredentialRequest request = {
+    .address = mitherm_device_get_address (self->device),
+    .model = model_name (self->device),
+    .product_id = mitherm_device_get_facts (self->device)->product_id,
+    .keys = keys,
+    .limit_ms = limit_ms,
+  };
+  Ask *ask;
+
+  end_ask (self);
+  if (agents == NULL || self->phase == PHASE_OVER)
+    {
+      mi_runner_credential (runner, NULL);
+      return;
+    }
+  mitherm_job_set_state (self, "waiting-credential");
+  self->credential_keys = *keys;
+  self->credential_cancellable = g_cancellable_new ();
+  g_cancellable_connect (self->cancellable, G_CALLBACK (on_job_cancelled),
+                         g_object_ref (self->credential_cancellable), g_object_unref);
+  ask = g_new0 (Ask, 1);
+  ask->job = g_object_ref (self);
+  ask->runner = g_object_ref (runner);
+  ask->cancellable = g_object_ref (self->credential_cancellable);
+  mitherm_agents_request_async (agents, self->caller, mitherm_device_get_path (self->device),
+                                &request, self->credential_cancellable, on_credential, ask);
+}
+
 /* Registration on the connection there is */
+
+/* (transfer full): what @error means to people where more is known than the procedure knows. */
+static GError *
+register_error (MithermJob *self, const GError *error, gboolean asking)
+{
+  const MiDeviceInfo *info = mi_register_get_info (self->procedure);
+
+  if (self->storage_error != NULL && g_error_matches (error, MI_ERROR, MI_ERROR_STORAGE))
+    return g_error_copy (self->storage_error);
+  if (asking && g_error_matches (error, MI_ERROR, MI_ERROR_TIMEOUT))
+    self->credential_error = g_error_new_literal (
+        MITHERM_ERROR, MITHERM_ERROR_TIMEOUT,
+        "The credential agent did not answer within the time that the thermometer waits.");
+  else if (info != NULL && info->auth_version == 2
+           && g_error_matches (error, MI_ERROR, MI_ERROR_REGISTRATION_REFUSED))
+    self->credential_error
+        = g_error_new (MITHERM_ERROR, MITHERM_ERROR_CREDENTIAL_REFUSED,
+                       "The thermometer refused the credential: %s.", error->message);
+  if (self->credential_error == NULL)
+    return g_error_copy (error);
+  /* Without an accepted credential version 2 takes no keys (protocol/registration.md section 4). */
+  self->pending_written = FALSE;
+  return g_error_copy (self->credential_error);
+}
 
 static void
 on_registered (MithermJob *self, const GError *error)
 {
   MithermJobStep next = self->register_next;
+  gboolean asking = self->credential_cancellable != NULL;
 
+  end_ask (self);
   mitherm_job_take_info (self, mi_register_get_info (self->procedure));
   if (error != NULL)
     {
-      if (self->storage_error != NULL && g_error_matches (error, MI_ERROR, MI_ERROR_STORAGE))
-        error = self->storage_error;
-      mitherm_job_continue (self, next, error);
+      g_autoptr (GError) told = register_error (self, error, asking);
+
+      mitherm_job_continue (self, next, told);
       return;
     }
   self->registered = TRUE;
@@ -94,13 +232,15 @@ on_registered (MithermJob *self, const GError *error)
 void
 mitherm_job_register (MithermJob *self, MithermJobStep next)
 {
+  MithermAgents *agents = mitherm_manager_get_agents (self->manager);
   MiRegisterOptions options = {
     .sizes = mi_runner_get_sizes (self->runner),
     .random = mi_crypto_random,
-    .can_credential = FALSE, /* nobody can ask the vendor's server yet */
+    .can_credential = agents != NULL && mitherm_agents_count (agents) > 0,
   };
 
   mitherm_job_set_state (self, "registering");
+  g_clear_error (&self->credential_error);
   self->register_next = next;
   mitherm_job_run (self, mi_register_new (&options), on_registered);
 }
@@ -247,6 +387,24 @@ static const MithermJobKind activate_kind = {
   .free_data = activate_free,
 };
 
+/*
+ * Keys of version 2 that were never confirmed: the thermometer most likely took none, and another
+ * attempt only adds to them (protocol/registration.md section 7).
+ */
+static gboolean
+is_only_attempted (const MithermRecord *record)
+{
+  for (guint i = 0; record != NULL && i < record->keys->len; i++)
+    {
+      const MithermKeySet *set = g_ptr_array_index (record->keys, i);
+
+      if (set->state == MITHERM_KEY_CURRENT
+          || (set->state == MITHERM_KEY_PENDING && set->keys.auth_version != 2))
+        return FALSE;
+    }
+  return TRUE;
+}
+
 static gboolean
 check_unbound (MithermDevice *device, GError **error)
 {
@@ -261,8 +419,7 @@ check_unbound (MithermDevice *device, GError **error)
                    address, record->broken);
       return FALSE;
     }
-  if (!mitherm_device_has_keys (device)
-      && mitherm_device_get_facts (device)->bound != MITHERM_BOUND_YES)
+  if (is_only_attempted (record) && mitherm_device_get_facts (device)->bound != MITHERM_BOUND_YES)
     return TRUE;
   g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_ALREADY_BOUND,
                "%s is activated already%s. It is as before. Log in instead, or activate with force "

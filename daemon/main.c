@@ -14,6 +14,7 @@
 #endif
 
 #include "mi-bytes.h"
+#include "mi-certificate.h"
 #include "mitherm-bluez.h"
 #include "mitherm-error.h"
 #include "mitherm-log.h"
@@ -42,12 +43,14 @@ typedef struct
   Options options;
   GKeyFile *config;
   GByteArray *roots;
+  GByteArray *credential_roots;
   char **adapters; /* NULL: all */
   GMainLoop *loop;
   GDBusConnection *bus;
   GDBusConnection *bluez_bus;
   MithermStore *store;
   MiModels *models;
+  MiRules *rules;
   MithermAuth *auth;
   MithermRadio *radio;
   MithermManager *manager;
@@ -131,27 +134,28 @@ default_data_dir (void)
 
 /* Configuration */
 
-static gboolean
-read_roots (Daemon *self, GError **error)
+/* @what: for the log */
+static GByteArray *
+read_roots (Daemon *self, const char *group, const char *what, GError **error)
 {
-  g_auto (GStrv) texts = g_key_file_get_string_list (self->config, "images", "RootKey", NULL, NULL);
+  g_auto (GStrv) texts = g_key_file_get_string_list (self->config, group, "RootKey", NULL, NULL);
+  g_autoptr (GByteArray) roots = g_byte_array_new ();
   guint8 root[ROOT_LEN];
 
-  self->roots = g_byte_array_new ();
   for (char **text = texts; text != NULL && *text != NULL; text++)
     {
       if (!mi_hex_decode (g_strstrip (*text), root, sizeof root))
         {
           g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_INVALID_ARGS,
-                       "[images] RootKey has an entry that is not %d hex digits", 2 * ROOT_LEN);
-          return FALSE;
+                       "[%s] RootKey has an entry that is not %d hex digits", group, 2 * ROOT_LEN);
+          return NULL;
         }
-      g_byte_array_append (self->roots, root, sizeof root);
+      g_byte_array_append (roots, root, sizeof root);
     }
-  if (self->roots->len > 0)
-    g_warning ("Images are checked with %u key(s) of the configuration instead of the vendor's",
-               self->roots->len / ROOT_LEN);
-  return TRUE;
+  if (roots->len != 0 && (roots->len != ROOT_LEN || memcmp (roots->data, mi_mijia_root, ROOT_LEN)))
+    g_warning ("%s are checked with %u key(s) of the configuration instead of the vendor's", what,
+               roots->len / ROOT_LEN);
+  return g_steal_pointer (&roots);
 }
 
 static gboolean
@@ -171,7 +175,10 @@ read_config (Daemon *self, GError **error)
       return FALSE;
     }
   self->adapters = g_key_file_get_string_list (self->config, "radio", "Adapters", NULL, NULL);
-  return read_roots (self, error);
+  self->roots = read_roots (self, "images", "Images", error);
+  if (self->roots != NULL)
+    self->credential_roots = read_roots (self, "registration", "Credentials", error);
+  return self->credential_roots != NULL;
 }
 
 /* TRUE unless the configuration says otherwise. */
@@ -297,17 +304,26 @@ start_watchdog (Daemon *self)
 /* Putting it together */
 
 static void
-load_models (Daemon *self)
+tell_problems (GPtrArray *problems)
 {
-  g_autofree char *usual = default_data_dir ();
-  g_autoptr (GPtrArray) problems = NULL;
-  const char *data_dir = self->options.data_dir != NULL ? self->options.data_dir : usual;
-
-  self->models = mi_models_load (data_dir, MITHERM_CONF_DIR, &problems);
   for (guint i = 0; problems != NULL && i < problems->len; i++)
     g_warning ("%s", (const char *) g_ptr_array_index (problems, i));
+}
+
+static void
+load_data (Daemon *self)
+{
+  g_autofree char *usual = default_data_dir ();
+  g_autoptr (GPtrArray) models = NULL;
+  g_autoptr (GPtrArray) rules = NULL;
+  const char *data_dir = self->options.data_dir != NULL ? self->options.data_dir : usual;
+
+  self->models = mi_models_load (data_dir, MITHERM_CONF_DIR, &models);
+  tell_problems (models);
   if (mi_models_list (self->models)->len == 0)
     g_warning ("No models are known in %s: thermometers will be of unknown model", data_dir);
+  self->rules = mi_rules_load (data_dir, MITHERM_CONF_DIR, &rules);
+  tell_problems (rules);
 }
 
 static MithermAuthMode
@@ -342,7 +358,7 @@ set_up (Daemon *self)
     return complain (EXIT_FAILURE, error);
   if (!open_buses (self, &error))
     return complain (EXIT_FAILURE, error);
-  load_models (self);
+  load_data (self);
   self->auth = mitherm_auth_new (self->bus, auth_mode (&self->options));
   self->radio = mitherm_bluez_new (self->bluez_bus);
   mitherm_bluez_set_adapters (MITHERM_BLUEZ (self->radio), (const char *const *) self->adapters);
@@ -350,9 +366,14 @@ set_up (Daemon *self)
   config.radio = self->radio;
   config.store = self->store;
   config.models = self->models;
+  config.rules = self->rules;
   config.auth = self->auth;
   config.roots = self->roots->data;
   config.n_roots = self->roots->len / ROOT_LEN;
+  config.credential_roots = self->credential_roots->data;
+  config.n_credential_roots = self->credential_roots->len / ROOT_LEN;
+  config.stale_s = (guint) CLAMP (
+      g_key_file_get_integer (self->config, "sensor", "StaleAfter", NULL), 0, 7 * 24 * 3600);
   config.discovery = wants (self, "radio", "Discovery");
   config.wait_for_reads = !wants (self, "update", "Pipelined");
   self->manager = mitherm_manager_new (&config);
@@ -387,6 +408,7 @@ tear_down (Daemon *self)
   g_clear_object (&self->manager);
   g_clear_object (&self->radio);
   g_clear_pointer (&self->auth, mitherm_auth_free);
+  g_clear_pointer (&self->rules, mi_rules_free);
   g_clear_pointer (&self->models, mi_models_free);
   g_clear_pointer (&self->store, mitherm_store_free);
   if (self->bus != NULL && !g_dbus_connection_is_closed (self->bus))
@@ -394,6 +416,7 @@ tear_down (Daemon *self)
   g_clear_object (&self->bluez_bus);
   g_clear_object (&self->bus);
   g_clear_pointer (&self->roots, g_byte_array_unref);
+  g_clear_pointer (&self->credential_roots, g_byte_array_unref);
   g_clear_pointer (&self->adapters, g_strfreev);
   g_clear_pointer (&self->config, g_key_file_unref);
   g_clear_pointer (&self->loop, g_main_loop_unref);

@@ -69,13 +69,14 @@ next_by_code (const GError *error)
     case MITHERM_ERROR_CANCELLED:
       return "Start the job again whenever you like.";
     case MITHERM_ERROR_CREDENTIAL_REFUSED:
-      return "Check the account that the credential comes from.";
+      return "Check the account and the agent that the credential comes from, then activate again.";
     case MITHERM_ERROR_LINK_LOST:
     case MITHERM_ERROR_TIMEOUT:
       return "Bring it closer, check its battery, and try again.";
     case MITHERM_ERROR_NEEDS_CREDENTIAL:
-      return "Its firmware is activated only with a credential of the vendor's server: activate it "
-             "with the vendor's app and import its token and bind key.";
+      return "Its firmware is activated only with a credential of the vendor's server: register a "
+             "credential agent (mithermctl activate --credential-command), or activate it with the "
+             "vendor's app and import its token and bind key.";
     case MITHERM_ERROR_NO_KEYS:
       return "Activate it, or import its keys.";
     case MITHERM_ERROR_NOT_BOUND:
@@ -104,6 +105,8 @@ next_step (MithermJob *self, const GError *error)
 {
   if (self->ota_ended)
     return next_after_upload (error);
+  if (self->credential_error != NULL && error->code == MITHERM_ERROR_TIMEOUT)
+    return "Let the agent be ready before, and activate again.";
   if (self->pending_written && error->code != MITHERM_ERROR_STORAGE)
     return "Log in to find out; nothing needs to be activated again before that.";
   return next_by_code (error);

@@ -101,6 +101,10 @@ struct _MithermJob
 
   MithermJobStep register_next;
   GError *storage_error; /* why keys could not be made durable */
+  char *caller;          /* (nullable) */
+  GCancellable *credential_cancellable; /* while an agent is asked */
+  MiKeys credential_keys;               /* for which it is asked */
+  GError *credential_error;             /* why there is no credential */
 
   /* What the sentences of an error need to know. */
   gboolean pending_written; /* keys that the thermometer may hold */
@@ -162,6 +166,8 @@ void mitherm_job_continue (MithermJob *self, MithermJobStep next, const GError *
 void mitherm_job_drop_link (MithermJob *self);
 /* The runner's callbacks of registrations (job-activate.c). */
 void mitherm_job_persist (MiRunner *runner, const MiKeys *keys, MiKeyState state, gpointer job);
+void mitherm_job_need_credential (MiRunner *runner, const MiKeys *keys, guint limit_ms,
+                                  gpointer job);
 
 /* What the readout says, into the device's facts. */
 void mitherm_job_publish_readout (MithermJob *self);

@@ -66,6 +66,7 @@ on_progress (MiRunner *runner, guint32 done, guint32 total, gpointer user_data)
 
 static const MiRunnerCallbacks runner_callbacks = {
   .persist = mitherm_job_persist,
+  .credential = mitherm_job_need_credential,
   .progress = on_progress,
 };
 

@@ -46,6 +46,10 @@ mitherm_job_finalize (GObject *object)
   g_ptr_array_unref (self->notes);
   g_clear_error (&self->error);
   g_clear_error (&self->storage_error);
+  g_clear_error (&self->credential_error);
+  g_clear_object (&self->credential_cancellable);
+  mi_keys_clear (&self->credential_keys);
+  g_free (self->caller);
   g_clear_object (&self->step_cancellable);
   g_clear_object (&self->cancellable);
   g_clear_object (&self->skeleton);
@@ -410,6 +414,13 @@ mitherm_job_abandon (MithermJob *self)
   if (self->link != NULL)
     mi_link_disconnect (self->link);
   g_object_unref (self);
+}
+
+void
+mitherm_job_set_caller (MithermJob *self, const char *caller)
+{
+  g_free (self->caller);
+  self->caller = g_strdup (caller);
 }
 
 /* Getters */

@@ -54,6 +54,9 @@ typedef struct
 MithermJob *mitherm_job_update_new (MithermDevice *device, GPtrArray *files,
                                     const MithermUpdateOptions *options, GError **error);
 
+/* @caller: (nullable): bus name of who asked for it, whose credential agent goes first */
+void mitherm_job_set_caller (MithermJob *self, const char *caller);
+
 const char *mitherm_job_get_path (MithermJob *self);
 const char *mitherm_job_get_kind (MithermJob *self);
 const char *mitherm_job_get_state (MithermJob *self);

@@ -9,6 +9,8 @@
 
 #include "mi-advert.h"
 #include "mi-bytes.h"
+#include "mi-certificate.h"
+#include "mi-register.h"
 #include "mitherm-dbus.h"
 #include "mitherm-device.h"
 #include "mitherm-error.h"
@@ -33,6 +35,7 @@ struct _MithermManager
   MithermManagerConfig config;
   MithermTree *tree;
   MithermDBusManager1 *skeleton;
+  MithermAgents *agents; /* NULL without a bus, and after the end */
   GHashTable *devices; /* address (in the device) -> MithermDevice */
   GQueue heard;        /* devices, the one silent for longest first */
   GPtrArray *dirty;    /* devices whose Rssi and LastSeen wait */
@@ -679,6 +682,70 @@ mitherm_manager_export_job (MithermManager *self, const char *path,
 }
 
 void
+/* Credential agents */
+
+static void
+register_agent (GDBusMethodInvocation *invocation, GObject *object)
+{
+  MithermManager *self = MITHERM_MANAGER (object);
+  g_autoptr (GVariant) path = get_argument (invocation, 0);
+  GError *error = NULL;
+
+  if (self->agents == NULL
+      || !mitherm_agents_register (self->agents, g_dbus_method_invocation_get_sender (invocation),
+                                   g_variant_get_string (path, NULL), &error))
+    {
+      if (error == NULL)
+        error = g_error_new_literal (MITHERM_ERROR, MITHERM_ERROR_BUSY, "The daemon is ending.");
+      g_dbus_method_invocation_take_error (invocation, error);
+      return;
+    }
+  g_dbus_method_invocation_return_value (invocation, NULL);
+}
+
+static gboolean
+on_register_agent (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation,
+                   const char *agent, gpointer user_data)
+{
+  MithermManager *self = user_data;
+
+  mitherm_manager_authorize (self, invocation, "credential-agent", register_agent, G_OBJECT (self));
+  return TRUE;
+}
+
+/* Whoever has registered one may take it back. */
+static gboolean
+on_unregister_agent (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation,
+                     const char *agent, gpointer user_data)
+{
+  MithermManager *self = user_data;
+  const char *sender = g_dbus_method_invocation_get_sender (invocation);
+  GError *error = NULL;
+
+  if (!mitherm_agents_unregister (self->agents, sender, agent, &error))
+    g_dbus_method_invocation_take_error (invocation, error);
+  else
+    g_dbus_method_invocation_return_value (invocation, NULL);
+  return TRUE;
+}
+
+gboolean
+mitherm_manager_verify_credential (MithermManager *self, const MiCredential *credential,
+                                   const MiKeys *keys, GError **error)
+{
+  const guint8 *roots = self->config.credential_roots;
+
+  if (self->config.n_credential_roots == 0)
+    return mi_credential_verify (credential, mi_mijia_root, keys, error);
+  for (gsize i = 0; i < self->config.n_credential_roots; i++)
+    {
+      g_clear_error (error);
+      if (mi_credential_verify (credential, roots + i * sizeof mi_mijia_root, keys, error))
+        return TRUE;
+    }
+  return FALSE;
+}
+
 mitherm_manager_unexport_job (MithermManager *self, const char *path)
 {
   if (self->tree != NULL)
@@ -731,6 +798,7 @@ make_skeleton (MithermManager *self)
 }
 
 static void
+  self->agents = mitherm_agents_new (self->config.connection);
 add_stored (const MithermRecord *record, gpointer user_data)
 {
   if (mitherm_record_has_keys (record))
@@ -749,6 +817,10 @@ mitherm_manager_new (const MithermManagerConfig *config)
   mitherm_radio_set_callbacks (config->radio, on_advert, on_radio_changed, self);
   mitherm_radio_set_discovery (config->radio, config->discovery);
   return self;
+  g_signal_connect (skeleton, "handle-register-credential-agent", G_CALLBACK (on_register_agent),
+                    self);
+  g_signal_connect (skeleton, "handle-unregister-credential-agent",
+                    G_CALLBACK (on_unregister_agent), self);
 }
 
 static void
@@ -803,6 +875,7 @@ mitherm_manager_get_store (MithermManager *self)
   return self->config.store;
 }
 
+  g_clear_pointer (&self->agents, mitherm_agents_free);
 const MithermManagerConfig *
 mitherm_manager_get_config (MithermManager *self)
 {
@@ -826,3 +899,9 @@ mitherm_manager_count_devices (MithermManager *self)
 {
   return g_hash_table_size (self->devices);
 }
+MithermAgents *
+mitherm_manager_get_agents (MithermManager *self)
+{
+  return self->agents;
+}
+

@@ -4,6 +4,8 @@
 #include <gio/gio.h>
 
 #include "mi-models.h"
+#include "mi-rules.h"
+#include "mitherm-agent.h"
 #include "mitherm-auth.h"
 #include "mitherm-radio.h"
 #include "mitherm-store.h"
@@ -34,9 +36,13 @@ typedef struct
   MiModels *models;
   MithermAuth *auth;
   const guint8 *roots;
+  MiRules *rules;
   gsize n_roots;
   gboolean discovery;
   gboolean wait_for_reads;
+  const guint8 *credential_roots;
+  gsize n_credential_roots;
+  guint stale_s;
 } MithermManagerConfig;
 
 /**
@@ -60,6 +66,8 @@ const MithermManagerConfig *mitherm_manager_get_config (MithermManager *self);
 MiModels *mitherm_manager_get_models (MithermManager *self);
 
 /* (transfer none) (nullable) */
+/* (nullable): without a bus there are none */
+MithermAgents *mitherm_manager_get_agents (MithermManager *self);
 MithermDevice *mitherm_manager_find_device (MithermManager *self, const char *address);
 guint mitherm_manager_count_devices (MithermManager *self);
 /* Seconds after which a silent thermometer without keys and jobs leaves; 600. */
@@ -69,6 +77,11 @@ void mitherm_manager_set_expiry (MithermManager *self, guint seconds);
 MiImage *mitherm_manager_new_image (MithermManager *self, GBytes *file);
 
 /* For jobs and devices. */
+
+/* Whether @credential is for @keys and signed by a root that counts here:
+ * mi_credential_verify(). */
+gboolean mitherm_manager_verify_credential (MithermManager *self, const MiCredential *credential,
+                                            const MiKeys *keys, GError **error);
 
 /* A number that was never used in this run. */
 guint mitherm_manager_next_number (MithermManager *self);
