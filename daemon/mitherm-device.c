@@ -12,6 +12,7 @@
 #include "mitherm-job.h"
 #include "mitherm-log.h"
 #include "mitherm-options.h"
+#include "mitherm-sensor.h"
 
 #define RSSI_UNKNOWN 127
 /* Another adapter takes over when it hears this much better, or the old one hears nothing. */
@@ -31,6 +32,8 @@ struct _MithermDevice
   gint16 rssi;
   gboolean on_bus;
   gboolean has_keys;
+  gboolean touched;     /* heard since Rssi and LastSeen were signalled */
+  gboolean sensor_next; /* whose turn it is to be signalled */
   gint16 shown_rssi;
   MiSigned shown_signed;
   guint changed; /* bits of Property that wait to be signalled */
@@ -45,6 +48,7 @@ struct _MithermDevice
   MithermJob *job;         /* not owned */
   MithermDeviceAdvertFunc listener;
   gpointer listener_data;
+  MithermSensor *sensor; /* nullable: heard nothing that may hold values */
   GList link;
 };
 
@@ -55,6 +59,7 @@ mitherm_device_finalize (GObject *object)
 {
   MithermDevice *self = MITHERM_DEVICE (object);
 
+  mitherm_sensor_free (self->sensor);
   mitherm_facts_clear (&self->facts);
   g_free (self->path);
   G_OBJECT_CLASS (mitherm_device_parent_class)->finalize (object);
@@ -148,8 +153,10 @@ get_property (MithermDevice *self, Property property)
 }
 
 GVariant *
-mitherm_device_get_property (MithermDevice *self, const char *name)
+mitherm_device_get_property (MithermDevice *self, const char *name, gboolean sensor)
 {
+  if (sensor)
+    return mitherm_sensor_get_property (self->sensor, name);
   for (guint i = 0; i < N_PROPERTIES; i++)
     {
       if (g_str_equal (property_names[i], name))
@@ -174,27 +181,40 @@ list_properties (MithermDevice *self, guint which)
 }
 
 GVariant *
-mitherm_device_get_properties (MithermDevice *self)
+mitherm_device_get_properties (MithermDevice *self, gboolean sensor)
 {
+  if (sensor)
+    return mitherm_sensor_get_properties (self->sensor);
   return list_properties (self, G_MAXUINT);
+}
+
+gboolean
+mitherm_device_is_sensor (MithermDevice *self)
+{
+  return self->sensor != NULL && mitherm_sensor_is_shown (self->sensor);
+}
+
+static void
+emit_properties (MithermDevice *self, const char *interface, GVariant *changed)
+{
+  static const char *const none[] = { NULL };
+
+  g_dbus_connection_emit_signal (mitherm_manager_get_connection (self->manager), NULL, self->path,
+                                 "org.freedesktop.DBus.Properties", "PropertiesChanged",
+                                 g_variant_new ("(s@a{sv}^as)", interface, changed, none), NULL);
 }
 
 /* One signal for all that has changed; from the main loop, or before a reply that relies on it. */
 void
 mitherm_device_emit (MithermDevice *self)
 {
-  static const char *const none[] = { NULL };
-  GDBusConnection *connection = mitherm_manager_get_connection (self->manager);
   guint changed = self->changed;
 
   self->changed = 0;
-  if (changed == 0 || !self->on_bus || connection == NULL)
+  if (changed == 0 || !self->on_bus || mitherm_manager_get_connection (self->manager) == NULL)
     return;
-  g_dbus_connection_emit_signal (
-      connection, NULL, self->path, "org.freedesktop.DBus.Properties", "PropertiesChanged",
-      g_variant_new ("(s@a{sv}^as)", mitherm_dbus_device1_interface_info ()->name,
-                     list_properties (self, changed), none),
-      NULL);
+  emit_properties (self, mitherm_dbus_device1_interface_info ()->name,
+                   list_properties (self, changed));
 }
 
 void
@@ -254,6 +274,8 @@ mitherm_device_keys_changed (MithermDevice *self)
       self->has_keys = !self->has_keys;
       mark (self, PROP_HAS_KEYS);
     }
+  if (self->sensor != NULL)
+    mitherm_sensor_keys_changed (self->sensor);
   save_facts (self);
 }
 
@@ -616,6 +638,7 @@ mitherm_device_heard (MithermDevice *self, const MithermAdvert *advert,
 
   self->heard_us = g_get_monotonic_time ();
   self->seen_us = g_get_real_time ();
+  self->touched = TRUE;
   choose_adapter (self, advert);
   if (identity->format != MI_ADVERT_FORMAT_NONE)
     self->custom = identity->custom_firmware;
@@ -633,9 +656,51 @@ mitherm_device_heard (MithermDevice *self, const MithermAdvert *advert,
 }
 
 void
+mitherm_device_measure (MithermDevice *self, const MithermAdvert *advert)
+{
+  gboolean was_shown = mitherm_device_is_sensor (self);
+  g_autoptr (GVariant) values = NULL;
+
+  if (!mitherm_sensor_has_format (advert->uuid))
+    return;
+  if (self->sensor == NULL)
+    self->sensor = mitherm_sensor_new (self, mitherm_manager_get_watch (self->manager));
+  values = mitherm_sensor_heard (self->sensor, advert);
+  if (values != NULL)
+    g_variant_ref_sink (values);
+  if (!self->on_bus || mitherm_manager_get_connection (self->manager) == NULL)
+    return;
+  if (!was_shown && mitherm_device_is_sensor (self))
+    {
+      mitherm_manager_show_sensor (self->manager, self);
+      g_variant_unref (g_variant_ref_sink (mitherm_sensor_take_changes (self->sensor)));
+    }
+  if (values != NULL)
+    g_dbus_connection_emit_signal (mitherm_manager_get_connection (self->manager), NULL, self->path,
+                                   mitherm_dbus_sensor1_interface_info ()->name, "Measurement",
+                                   g_variant_new ("(@a{sv})", values), NULL);
+}
+
+static gboolean
+has_news (MithermDevice *self)
+{
+  return self->on_bus && mitherm_device_is_sensor (self)
+         && mitherm_sensor_has_changes (self->sensor);
+}
+
+gboolean
 mitherm_device_flush (MithermDevice *self)
 {
-  self->dirty = FALSE;
+  if (has_news (self) && (self->sensor_next || !self->touched))
+    {
+      self->sensor_next = FALSE;
+      if (mitherm_manager_get_connection (self->manager) != NULL)
+        emit_properties (self, mitherm_dbus_sensor1_interface_info ()->name,
+                         mitherm_sensor_take_changes (self->sensor));
+      return self->touched;
+    }
+  self->sensor_next = TRUE;
+  self->touched = FALSE;
   mark (self, PROP_LAST_SEEN);
   if (self->rssi != self->shown_rssi)
     mark (self, PROP_RSSI);
@@ -643,6 +708,7 @@ mitherm_device_flush (MithermDevice *self)
     mark (self, PROP_ADAPTER);
   self->shown_rssi = self->rssi;
   self->shown_adapter = self->adapter;
+  return has_news (self);
 }
 
 /* Facts from jobs */

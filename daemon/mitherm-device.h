@@ -18,11 +18,14 @@ const char *mitherm_device_get_address (MithermDevice *self);
 const char *mitherm_device_get_path (MithermDevice *self);
 MithermManager *mitherm_device_get_manager (MithermDevice *self);
 
-/* For the tree of objects. A call is answered; a property is (transfer floating). */
+/* For the tree of objects. A call is answered; a property is (transfer floating). Properties that
+ * @sensor asks for are those of Sensor1. */
 void mitherm_device_call (MithermDevice *self, const char *method,
                           GDBusMethodInvocation *invocation);
-GVariant *mitherm_device_get_property (MithermDevice *self, const char *name);
-GVariant *mitherm_device_get_properties (MithermDevice *self);
+GVariant *mitherm_device_get_property (MithermDevice *self, const char *name, gboolean sensor);
+GVariant *mitherm_device_get_properties (MithermDevice *self, gboolean sensor);
+/* Whether it has Sensor1. */
+gboolean mitherm_device_is_sensor (MithermDevice *self);
 /* Changes are signalled from now on, or no more. */
 void mitherm_device_set_on_bus (MithermDevice *self, gboolean on_bus);
 /* Signals what has changed. */
@@ -32,10 +35,15 @@ void mitherm_device_emit (MithermDevice *self);
  */
 void mitherm_device_heard (MithermDevice *self, const MithermAdvert *advert,
                            const MiAdvertIdentity *identity);
+/* Afterwards, once it is on the bus: what it measures. */
+void mitherm_device_measure (MithermDevice *self, const MithermAdvert *advert);
 /* Monotonic time of the last advertisement, 0: never in this run. */
 gint64 mitherm_device_get_heard_us (MithermDevice *self);
-/* Lets Rssi, LastSeen and Adapter be signalled. */
-void mitherm_device_flush (MithermDevice *self);
+/*
+ * Lets Rssi, LastSeen and Adapter be signalled, or else what Sensor1 has to tell: one signal a
+ * call, the two in turn. Returns: whether there is more
+ */
+gboolean mitherm_device_flush (MithermDevice *self);
 
 const MithermFacts *mitherm_device_get_facts (MithermDevice *self);
 /* (nullable) */

@@ -19,6 +19,7 @@
 #include "mitherm-keyfile.h"
 #include "mitherm-log.h"
 #include "mitherm-options.h"
+#include "mitherm-sensor.h"
 #include "mitherm-tree.h"
 
 #define ROOT_PATH   "/org/mitherm"
@@ -38,10 +39,11 @@ struct _MithermManager
   MithermAgents *agents; /* NULL without a bus, and after the end */
   GHashTable *devices; /* address (in the device) -> MithermDevice */
   GQueue heard;        /* devices, the one silent for longest first */
-  GPtrArray *dirty;    /* devices whose Rssi and LastSeen wait */
+  GPtrArray *dirty;    /* devices whose Rssi, LastSeen or values wait */
   GPtrArray *changed;  /* devices whose changes wait for the main loop */
   GQueue waiting;      /* jobs, in the order of their calls */
   GPtrArray *running;  /* jobs that hold an adapter */
+  MithermSensorWatch *watch;
   guint expiry_s;
   guint expiry_source;
   guint flush_source;
@@ -66,6 +68,7 @@ mitherm_manager_finalize (GObject *object)
   g_ptr_array_unref (self->changed);
   g_ptr_array_unref (self->running);
   g_hash_table_unref (self->devices);
+  mitherm_sensor_watch_free (self->watch);
   g_clear_object (&self->skeleton);
   g_clear_pointer (&self->tree, mitherm_tree_free);
   G_OBJECT_CLASS (mitherm_manager_parent_class)->finalize (object);
@@ -240,6 +243,7 @@ static gboolean
 on_flush (gpointer user_data)
 {
   MithermManager *self = user_data;
+  guint left = 0;
 
   if (self->dirty->len == 0)
     {
@@ -247,8 +251,18 @@ on_flush (gpointer user_data)
       return G_SOURCE_REMOVE;
     }
   for (guint i = 0; i < self->dirty->len; i++)
-    mitherm_device_flush (g_ptr_array_index (self->dirty, i));
-  g_ptr_array_set_size (self->dirty, 0);
+    {
+      MithermDevice *device = g_ptr_array_index (self->dirty, i);
+
+      if (mitherm_device_flush (device))
+        {
+          self->dirty->pdata[i] = self->dirty->pdata[left];
+          self->dirty->pdata[left++] = device;
+        }
+      else
+        mitherm_device_set_dirty (device, FALSE);
+    }
+  g_ptr_array_set_size (self->dirty, (gint) left);
   return G_SOURCE_CONTINUE;
 }
 
@@ -260,12 +274,18 @@ mark_dirty (MithermManager *self, MithermDevice *device)
   if (self->flush_source == 0)
     {
       /* Nothing was signalled in the last second. */
-      mitherm_device_flush (device);
       self->flush_source = g_timeout_add (FLUSH_MS, on_flush, self);
-      return;
+      if (!mitherm_device_flush (device))
+        return;
     }
   mitherm_device_set_dirty (device, TRUE);
   g_ptr_array_add (self->dirty, g_object_ref (device));
+}
+
+static void
+on_stale (MithermDevice *device, gpointer user_data)
+{
+  mark_dirty (user_data, device);
 }
 
 static void
@@ -296,7 +316,8 @@ on_advert (MithermRadio *radio, const MithermAdvert *advert, gpointer user_data)
       put_on_bus (self, device);
       trim_soon (self);
     }
-  else
+  mitherm_device_measure (device, advert);
+  if (!new)
     mark_dirty (self, device);
 }
 
@@ -811,6 +832,8 @@ mitherm_manager_new (const MithermManagerConfig *config)
   MithermManager *self = g_object_new (MITHERM_TYPE_MANAGER, NULL);
 
   self->config = *config;
+  self->watch = mitherm_sensor_watch_new (
+      config->stale_s != 0 ? config->stale_s : MITHERM_SENSOR_STALE_S, on_stale, self);
   make_skeleton (self);
   mitherm_store_foreach (config->store, add_stored, self);
   on_radio_changed (config->radio, self);
@@ -892,6 +915,19 @@ MithermDevice *
 mitherm_manager_find_device (MithermManager *self, const char *address)
 {
   return g_hash_table_lookup (self->devices, address);
+}
+
+void
+mitherm_manager_show_sensor (MithermManager *self, MithermDevice *device)
+{
+  if (self->tree != NULL)
+    mitherm_tree_add_sensor (self->tree, device);
+}
+
+MithermSensorWatch *
+mitherm_manager_get_watch (MithermManager *self)
+{
+  return self->watch;
 }
 
 guint

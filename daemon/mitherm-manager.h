@@ -14,6 +14,7 @@ G_BEGIN_DECLS
 
 typedef struct _MithermDevice MithermDevice;
 typedef struct _MithermJob MithermJob;
+typedef struct _MithermSensorWatch MithermSensorWatch;
 
 #define MITHERM_TYPE_MANAGER (mitherm_manager_get_type ())
 G_DECLARE_FINAL_TYPE (MithermManager, mitherm_manager, MITHERM, MANAGER, GObject)
@@ -24,6 +25,7 @@ G_DECLARE_FINAL_TYPE (MithermManager, mitherm_manager, MITHERM, MANAGER, GObject
  * @auth: (nullable): without it everything is allowed (tests)
  * @roots: public keys (X || Y) that images may be signed with, one after the other; none: the
  *   vendor's
+ * @stale_s: least time without a value after which a sensor is stale, 0: 15 minutes
  * @wait_for_reads: an upload waits for each read before it writes on
  *
  * All pointers stay the caller's and must outlive the manager.
@@ -38,6 +40,7 @@ typedef struct
   const guint8 *roots;
   MiRules *rules;
   gsize n_roots;
+  guint stale_s;
   gboolean discovery;
   gboolean wait_for_reads;
   const guint8 *credential_roots;
@@ -96,6 +99,9 @@ void mitherm_manager_export_job (MithermManager *self, const char *path,
 void mitherm_manager_unexport_job (MithermManager *self, const char *path);
 /* Calls mitherm_device_emit() from the main loop. */
 void mitherm_manager_emit_soon (MithermManager *self, MithermDevice *device);
+/* @device has become a sensor. */
+void mitherm_manager_show_sensor (MithermManager *self, MithermDevice *device);
+MithermSensorWatch *mitherm_manager_get_watch (MithermManager *self);
 /* Lets @device go if nothing holds it. */
 void mitherm_manager_review (MithermManager *self, MithermDevice *device);
 /* As mitherm_auth_check(). */

@@ -51,7 +51,10 @@ device_interfaces (MithermDevice *device)
 
   g_variant_builder_init (&builder, G_VARIANT_TYPE ("a{sa{sv}}"));
   g_variant_builder_add (&builder, "{s@a{sv}}", mitherm_dbus_device1_interface_info ()->name,
-                         mitherm_device_get_properties (device));
+                         mitherm_device_get_properties (device, FALSE));
+  if (mitherm_device_is_sensor (device))
+    g_variant_builder_add (&builder, "{s@a{sv}}", mitherm_dbus_sensor1_interface_info ()->name,
+                           mitherm_device_get_properties (device, TRUE));
   return compact (g_variant_builder_end (&builder));
 }
 
@@ -108,10 +111,11 @@ tell_added (MithermTree *self, const char *path, GVariant *interfaces)
                                  g_variant_new ("(o@a{sa{sv}})", path, interfaces), NULL);
 }
 
+/* @other: (nullable): one more interface */
 static void
-tell_removed (MithermTree *self, const char *path, const char *interface)
+tell_removed (MithermTree *self, const char *path, const char *interface, const char *other)
 {
-  const char *const interfaces[] = { interface, NULL };
+  const char *const interfaces[] = { interface, other, NULL };
 
   g_dbus_connection_emit_signal (self->connection, NULL, ROOT_PATH, OBJECT_MANAGER,
                                  "InterfacesRemoved", g_variant_new ("(o^as)", path, interfaces),
@@ -142,12 +146,15 @@ on_introspect (GDBusConnection *connection, const char *sender, const char *path
                gpointer user_data)
 {
   MithermTree *self = user_data;
+  MithermDevice *device = node != NULL ? self->find (node, self->user_data) : NULL;
   GDBusInterfaceInfo **infos;
 
-  if (node == NULL || self->find (node, self->user_data) == NULL)
+  if (device == NULL)
     return NULL;
-  infos = g_new0 (GDBusInterfaceInfo *, 2);
+  infos = g_new0 (GDBusInterfaceInfo *, 3);
   infos[0] = g_dbus_interface_info_ref (mitherm_dbus_device1_interface_info ());
+  if (mitherm_device_is_sensor (device))
+    infos[1] = g_dbus_interface_info_ref (mitherm_dbus_sensor1_interface_info ());
   return infos;
 }
 
@@ -159,11 +166,18 @@ on_device_call (GDBusConnection *connection, const char *sender, const char *pat
   mitherm_device_call (user_data, method, invocation);
 }
 
+static gboolean
+is_sensor1 (const char *interface)
+{
+  return g_str_equal (interface, mitherm_dbus_sensor1_interface_info ()->name);
+}
+
 static GVariant *
 on_device_get (GDBusConnection *connection, const char *sender, const char *path,
                const char *interface, const char *property, GError **error, gpointer user_data)
 {
-  return g_variant_take_ref (mitherm_device_get_property (user_data, property));
+  return g_variant_take_ref (
+      mitherm_device_get_property (user_data, property, is_sensor1 (interface)));
 }
 
 static const GDBusInterfaceVTable device_vtable
@@ -175,8 +189,12 @@ on_dispatch (GDBusConnection *connection, const char *sender, const char *path,
 {
   MithermTree *self = user_data;
 
-  *out_user_data = node != NULL ? self->find (node, self->user_data) : NULL;
-  return *out_user_data != NULL ? &device_vtable : NULL;
+  MithermDevice *device = node != NULL ? self->find (node, self->user_data) : NULL;
+
+  if (device != NULL && is_sensor1 (interface) && !mitherm_device_is_sensor (device))
+    device = NULL;
+  *out_user_data = device;
+  return device != NULL ? &device_vtable : NULL;
 }
 
 static const GDBusSubtreeVTable subtree_vtable = {
@@ -194,10 +212,22 @@ mitherm_tree_add_device (MithermTree *self, MithermDevice *device)
 }
 
 void
+mitherm_tree_add_sensor (MithermTree *self, MithermDevice *device)
+{
+  GVariantBuilder builder;
+
+  g_variant_builder_init (&builder, G_VARIANT_TYPE ("a{sa{sv}}"));
+  g_variant_builder_add (&builder, "{s@a{sv}}", mitherm_dbus_sensor1_interface_info ()->name,
+                         mitherm_device_get_properties (device, TRUE));
+  tell_added (self, mitherm_device_get_path (device), compact (g_variant_builder_end (&builder)));
+}
+
+void
 mitherm_tree_remove_device (MithermTree *self, MithermDevice *device)
 {
-  tell_removed (self, mitherm_device_get_path (device),
-                mitherm_dbus_device1_interface_info ()->name);
+  tell_removed (
+      self, mitherm_device_get_path (device), mitherm_dbus_device1_interface_info ()->name,
+      mitherm_device_is_sensor (device) ? mitherm_dbus_sensor1_interface_info ()->name : NULL);
 }
 
 void
@@ -221,7 +251,7 @@ mitherm_tree_remove (MithermTree *self, const char *path)
 
   if (skeleton == NULL)
     return;
-  tell_removed (self, path, g_dbus_interface_skeleton_get_info (skeleton)->name);
+  tell_removed (self, path, g_dbus_interface_skeleton_get_info (skeleton)->name, NULL);
   g_dbus_interface_skeleton_unexport (skeleton);
   g_hash_table_remove (self->skeletons, path);
 }

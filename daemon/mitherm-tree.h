@@ -23,6 +23,8 @@ void mitherm_tree_free (MithermTree *self);
 
 /* Tells everybody that @device has come or goes. */
 void mitherm_tree_add_device (MithermTree *self, MithermDevice *device);
+/* Sensor1 of a thermometer that is on the bus has come. */
+void mitherm_tree_add_sensor (MithermTree *self, MithermDevice *device);
 void mitherm_tree_remove_device (MithermTree *self, MithermDevice *device);
 
 /* Exports @skeleton (jobs) at @path. */
