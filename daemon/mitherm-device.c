@@ -290,6 +290,7 @@ answer_with_job (MithermDevice *self, GDBusMethodInvocation *invocation, Mitherm
       g_dbus_method_invocation_take_error (invocation, error);
       return;
     }
+  mitherm_job_set_caller (job, g_dbus_method_invocation_get_sender (invocation));
   mitherm_device_emit (self);
   g_dbus_method_invocation_return_value (invocation,
                                          g_variant_new ("(o)", mitherm_job_get_path (job)));
@@ -312,7 +313,6 @@ activate (GDBusMethodInvocation *invocation, GObject *object)
   const MithermOption known[] = { { "timeout", "u", &timeout_s }, { "force", "b", &force } };
   GError *error = NULL;
   MithermJob *job = NULL;
-  mitherm_job_set_caller (job, g_dbus_method_invocation_get_sender (invocation));
 
   if (mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error))
     job = mitherm_job_activate_new (self, timeout_s, force, &error);

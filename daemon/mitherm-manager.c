@@ -35,8 +35,8 @@ struct _MithermManager
 
   MithermManagerConfig config;
   MithermTree *tree;
-  MithermDBusManager1 *skeleton;
   MithermAgents *agents; /* NULL without a bus, and after the end */
+  MithermDBusManager1 *skeleton;
   GHashTable *devices; /* address (in the device) -> MithermDevice */
   GQueue heard;        /* devices, the one silent for longest first */
   GPtrArray *dirty;    /* devices whose Rssi, LastSeen or values wait */
@@ -682,27 +682,6 @@ on_set_discovery (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocati
   return TRUE;
 }
 
-void
-mitherm_manager_authorize (MithermManager *self, GDBusMethodInvocation *invocation,
-                           const char *action, MithermAuthFunc func, GObject *object)
-{
-  if (self->config.auth != NULL)
-    mitherm_auth_check (self->config.auth, invocation, action, func, object);
-  else
-    func (invocation, object);
-}
-
-/* On the bus */
-
-void
-mitherm_manager_export_job (MithermManager *self, const char *path,
-                            GDBusInterfaceSkeleton *skeleton)
-{
-  if (self->tree != NULL)
-    mitherm_tree_add (self->tree, path, skeleton);
-}
-
-void
 /* Credential agents */
 
 static void
@@ -767,6 +746,27 @@ mitherm_manager_verify_credential (MithermManager *self, const MiCredential *cre
   return FALSE;
 }
 
+void
+mitherm_manager_authorize (MithermManager *self, GDBusMethodInvocation *invocation,
+                           const char *action, MithermAuthFunc func, GObject *object)
+{
+  if (self->config.auth != NULL)
+    mitherm_auth_check (self->config.auth, invocation, action, func, object);
+  else
+    func (invocation, object);
+}
+
+/* On the bus */
+
+void
+mitherm_manager_export_job (MithermManager *self, const char *path,
+                            GDBusInterfaceSkeleton *skeleton)
+{
+  if (self->tree != NULL)
+    mitherm_tree_add (self->tree, path, skeleton);
+}
+
+void
 mitherm_manager_unexport_job (MithermManager *self, const char *path)
 {
   if (self->tree != NULL)
@@ -798,6 +798,7 @@ mitherm_manager_export (MithermManager *self, GError **error)
   if (!g_dbus_interface_skeleton_export (G_DBUS_INTERFACE_SKELETON (self->skeleton),
                                          self->config.connection, ROOT_PATH, error))
     return FALSE;
+  self->agents = mitherm_agents_new (self->config.connection);
   self->tree = mitherm_tree_new (self->config.connection, find_node, foreach_device, self, error);
   foreach_device (allow_signals, NULL, self);
   return self->tree != NULL;
@@ -816,10 +817,13 @@ make_skeleton (MithermManager *self)
   g_signal_connect (skeleton, "handle-import-keys", G_CALLBACK (on_import_keys), self);
   g_signal_connect (skeleton, "handle-export-keys", G_CALLBACK (on_export_keys), self);
   g_signal_connect (skeleton, "handle-set-discovery", G_CALLBACK (on_set_discovery), self);
+  g_signal_connect (skeleton, "handle-register-credential-agent", G_CALLBACK (on_register_agent),
+                    self);
+  g_signal_connect (skeleton, "handle-unregister-credential-agent",
+                    G_CALLBACK (on_unregister_agent), self);
 }
 
 static void
-  self->agents = mitherm_agents_new (self->config.connection);
 add_stored (const MithermRecord *record, gpointer user_data)
 {
   if (mitherm_record_has_keys (record))
@@ -840,10 +844,6 @@ mitherm_manager_new (const MithermManagerConfig *config)
   mitherm_radio_set_callbacks (config->radio, on_advert, on_radio_changed, self);
   mitherm_radio_set_discovery (config->radio, config->discovery);
   return self;
-  g_signal_connect (skeleton, "handle-register-credential-agent", G_CALLBACK (on_register_agent),
-                    self);
-  g_signal_connect (skeleton, "handle-unregister-credential-agent",
-                    G_CALLBACK (on_unregister_agent), self);
 }
 
 static void
@@ -875,6 +875,7 @@ mitherm_manager_stop (MithermManager *self)
   mitherm_radio_set_callbacks (self->config.radio, NULL, NULL, NULL);
   mitherm_radio_set_discovery (self->config.radio, FALSE);
   abandon_jobs (self);
+  g_clear_pointer (&self->agents, mitherm_agents_free);
   g_queue_init (&self->heard); /* its links are parts of the devices */
   if (self->tree != NULL)
     g_dbus_interface_skeleton_unexport (G_DBUS_INTERFACE_SKELETON (self->skeleton));
@@ -898,7 +899,6 @@ mitherm_manager_get_store (MithermManager *self)
   return self->config.store;
 }
 
-  g_clear_pointer (&self->agents, mitherm_agents_free);
 const MithermManagerConfig *
 mitherm_manager_get_config (MithermManager *self)
 {
@@ -909,6 +909,12 @@ MiModels *
 mitherm_manager_get_models (MithermManager *self)
 {
   return self->config.models;
+}
+
+MithermAgents *
+mitherm_manager_get_agents (MithermManager *self)
+{
+  return self->agents;
 }
 
 MithermDevice *
@@ -935,9 +941,3 @@ mitherm_manager_count_devices (MithermManager *self)
 {
   return g_hash_table_size (self->devices);
 }
-MithermAgents *
-mitherm_manager_get_agents (MithermManager *self)
-{
-  return self->agents;
-}
-

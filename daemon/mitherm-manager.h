@@ -36,16 +36,15 @@ typedef struct
   MithermRadio *radio;
   MithermStore *store;
   MiModels *models;
+  MiRules *rules;
   MithermAuth *auth;
   const guint8 *roots;
-  MiRules *rules;
   gsize n_roots;
-  guint stale_s;
-  gboolean discovery;
-  gboolean wait_for_reads;
   const guint8 *credential_roots;
   gsize n_credential_roots;
   guint stale_s;
+  gboolean discovery;
+  gboolean wait_for_reads;
 } MithermManagerConfig;
 
 /**
@@ -67,10 +66,10 @@ MithermRadio *mitherm_manager_get_radio (MithermManager *self);
 MithermStore *mitherm_manager_get_store (MithermManager *self);
 const MithermManagerConfig *mitherm_manager_get_config (MithermManager *self);
 MiModels *mitherm_manager_get_models (MithermManager *self);
-
-/* (transfer none) (nullable) */
 /* (nullable): without a bus there are none */
 MithermAgents *mitherm_manager_get_agents (MithermManager *self);
+
+/* (transfer none) (nullable) */
 MithermDevice *mitherm_manager_find_device (MithermManager *self, const char *address);
 guint mitherm_manager_count_devices (MithermManager *self);
 /* Seconds after which a silent thermometer without keys and jobs leaves; 600. */
@@ -79,12 +78,12 @@ void mitherm_manager_set_expiry (MithermManager *self, guint seconds);
 /* (transfer full): an image with the roots that count here */
 MiImage *mitherm_manager_new_image (MithermManager *self, GBytes *file);
 
-/* For jobs and devices. */
-
 /* Whether @credential is for @keys and signed by a root that counts here:
  * mi_credential_verify(). */
 gboolean mitherm_manager_verify_credential (MithermManager *self, const MiCredential *credential,
                                             const MiKeys *keys, GError **error);
+
+/* For jobs and devices. */
 
 /* A number that was never used in this run. */
 guint mitherm_manager_next_number (MithermManager *self);
