@@ -26,8 +26,12 @@ broker_ask() {
 	[[ $broker_user != *$'\n'* && $broker_password != *$'\n'* ]] || return 1
 	[ "$broker_tls" = true ] || return 0
 	broker_ca=$(app_option ca_file)
-	broker_ca=${broker_ca:+$MITHERM_SSL/$broker_ca}
-	broker_ca=${broker_ca:-/etc/ssl/certs/ca-certificates.crt}
+	if [ -z "$broker_ca" ]; then
+		broker_ca=/etc/ssl/certs/ca-certificates.crt
+		[ -r "$broker_ca" ] || broker_ca=
+		return 0
+	fi
+	broker_ca=$MITHERM_SSL/$broker_ca
 	broker_problem="the certificate file $broker_ca cannot be read (option ca_file)"
 	[ -r "$broker_ca" ]
 }
@@ -41,7 +45,8 @@ broker_write() {
 	{
 		printf '[broker]\nHost=%s\nPort=%s\n' "$broker_host" "$broker_port"
 		if [ "$broker_tls" = true ]; then
-			printf 'TLS=true\nCAFile=%s\n' "$broker_ca"
+			printf 'TLS=true\n'
+			[ -z "$broker_ca" ] || printf 'CAFile=%s\n' "$broker_ca"
 		else
 			printf 'TLS=false\n'
 		fi
