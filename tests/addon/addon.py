@@ -103,8 +103,8 @@ def the_repository_is_complete():
                  "translations/en.yaml"):
         assert (APP / name).is_file(), name
     # The supervisor takes every file of this name for an app.
-    listed = run("git", "-C", TOP, "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines() \
-        if (TOP / ".git").exists() else [str(p.relative_to(TOP)) for p in ADDON.rglob("*")]
+    known = run("git", "-C", TOP, "ls-files", "--cached", "--others", "--exclude-standard", expect=None)
+    listed = known.stdout.splitlines() if known.returncode == 0 else [str(p.relative_to(TOP)) for p in ADDON.rglob("*")]
     configs = [n for n in listed if re.search(r"(^|/)config\.(yaml|yml|json)$", n)]
     assert configs == ["addon/mitherm/config.yaml"], configs
     assert not [n for n in listed if n.startswith("addon/") and re.search(r"/build\.(yaml|yml|json)$", n)]
@@ -259,8 +259,6 @@ def the_image_has_every_library():
 
 @case
 def a_staged_repository_builds_alone():
-    if not (TOP / ".git").exists():
-        raise harness.Skip("the tree is no git clone")
     with tempfile.TemporaryDirectory(prefix="mitherm-") as parent:
         stage = pathlib.Path(parent) / "repository"
         run(ADDON / "stage", stage)
@@ -270,7 +268,7 @@ def a_staged_repository_builds_alone():
         assert configs == [pathlib.Path("mitherm/config.yaml")], configs
         for name in ("Dockerfile", "apparmor.txt", "DOCS.md", "README.md", "icon.png", "translations/de.yaml", "meson.build"):
             assert (app / name).is_file(), name
-        assert (app / "README.md").read_text() == (APP / "README.md").read_text()
+        assert (app / "README.md").read_text().startswith("# Mi thermometers\n")
         for source in copied(instructions((app / "Dockerfile").read_text())):
             assert (app / source).exists(), source
         for folder in re.findall(r"^subdir\('(\w+)'\)", (TOP / "meson.build").read_text(), re.M):
