@@ -102,7 +102,7 @@ log_ignored (Bridge *self)
   self->ignored_logged = g_get_monotonic_time ();
 }
 
-/* @reason: static. At most one line a minute, whatever comes. */
+/* @reason: static. A line for each new reason, then at most one a minute, whatever comes. */
 static void
 ignore (Bridge *self, const char *reason)
 {
@@ -111,8 +111,7 @@ ignore (Bridge *self, const char *reason)
   g_hash_table_insert (self->ignored, (gpointer) reason,
                        GUINT_TO_POINTER (count < G_MAXUINT ? count + 1 : count));
   self->ignored_new++;
-  if (self->ignored_logged == 0
-      || g_get_monotonic_time () - self->ignored_logged >= IGNORED_LOG_GAP_US)
+  if (count == 0 || g_get_monotonic_time () - self->ignored_logged >= IGNORED_LOG_GAP_US)
     log_ignored (self);
 }
 

@@ -135,6 +135,7 @@ main (int argc, char **argv)
       printf ("mitherm-mqtt %s\n", MITHERM_VERSION);
       return EXIT_SUCCESS;
     }
+  g_log_writer_default_set_use_stderr (TRUE);
   if (verbose)
     g_log_set_debug_enabled (TRUE);
   return run (config, bus);
