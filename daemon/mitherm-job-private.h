@@ -63,7 +63,7 @@ struct _MithermJob
 {
   GObject parent_instance;
 
-  MithermManager *manager; /* not owned: it outlives its jobs */
+  MithermManager *manager; /* until the last callback has come back */
   MithermDevice *device;
   const MithermJobKind *kind;
   gpointer data;

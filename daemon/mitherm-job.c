@@ -54,6 +54,7 @@ mitherm_job_finalize (GObject *object)
   g_clear_object (&self->cancellable);
   g_clear_object (&self->skeleton);
   g_clear_object (&self->device);
+  g_clear_object (&self->manager);
   g_free (self->adapter);
   g_free (self->path);
   G_OBJECT_CLASS (mitherm_job_parent_class)->finalize (object);
@@ -137,8 +138,7 @@ on_linger (gpointer user_data)
   MithermJob *self = user_data;
 
   self->linger_source = 0;
-  mitherm_manager_unexport_job (self->manager, self->path);
-  g_object_unref (self);
+  mitherm_manager_drop_job (self->manager, self);
   return G_SOURCE_REMOVE;
 }
 
@@ -380,7 +380,7 @@ mitherm_job_new (MithermDevice *device, const MithermJobKind *kind, gpointer dat
 {
   MithermJob *self = g_object_new (MITHERM_TYPE_JOB, NULL);
 
-  self->manager = mitherm_device_get_manager (device);
+  self->manager = g_object_ref (mitherm_device_get_manager (device));
   self->device = g_object_ref (device);
   self->kind = kind;
   self->data = data;
@@ -394,7 +394,6 @@ mitherm_job_submit (MithermJob *self)
 {
   guint watch_ms = CLAMP (mitherm_job_timing.step_ms / 8, 20, 1000);
 
-  g_object_ref (self); /* until nobody can read it any more */
   self->watch_source = g_timeout_add (watch_ms, on_watch, self);
   mitherm_manager_export_job (self->manager, self->path,
                               G_DBUS_INTERFACE_SKELETON (self->skeleton));
@@ -405,6 +404,7 @@ mitherm_job_submit (MithermJob *self)
 void
 mitherm_job_abandon (MithermJob *self)
 {
+  g_clear_handle_id (&self->linger_source, g_source_remove);
   if (self->phase == PHASE_OVER)
     return;
   self->phase = PHASE_OVER;
@@ -413,7 +413,6 @@ mitherm_job_abandon (MithermJob *self)
   g_clear_handle_id (&self->timer_source, g_source_remove);
   if (self->link != NULL)
     mi_link_disconnect (self->link);
-  g_object_unref (self);
 }
 
 void

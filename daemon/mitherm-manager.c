@@ -41,6 +41,7 @@ struct _MithermManager
   GQueue heard;        /* devices, the one silent for longest first */
   GPtrArray *dirty;    /* devices whose Rssi, LastSeen or values wait */
   GPtrArray *changed;  /* devices whose changes wait for the main loop */
+  GPtrArray *jobs;     /* all that can be read, the finished ones too */
   GQueue waiting;      /* jobs, in the order of their calls */
   GPtrArray *running;  /* jobs that hold an adapter */
   MithermSensorWatch *watch;
@@ -67,6 +68,7 @@ mitherm_manager_finalize (GObject *object)
   g_ptr_array_unref (self->dirty);
   g_ptr_array_unref (self->changed);
   g_ptr_array_unref (self->running);
+  g_ptr_array_unref (self->jobs);
   g_hash_table_unref (self->devices);
   mitherm_sensor_watch_free (self->watch);
   g_clear_object (&self->skeleton);
@@ -86,6 +88,7 @@ mitherm_manager_init (MithermManager *self)
   self->devices = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, g_object_unref);
   self->dirty = g_ptr_array_new_with_free_func (g_object_unref);
   self->changed = g_ptr_array_new_with_free_func (g_object_unref);
+  self->jobs = g_ptr_array_new_with_free_func (g_object_unref);
   self->running = g_ptr_array_new_with_free_func (g_object_unref);
   g_queue_init (&self->heard);
   g_queue_init (&self->waiting);
@@ -442,6 +445,7 @@ mitherm_manager_next_number (MithermManager *self)
 void
 mitherm_manager_queue (MithermManager *self, MithermJob *job)
 {
+  g_ptr_array_add (self->jobs, g_object_ref (job));
   g_queue_push_tail (&self->waiting, g_object_ref (job));
   show_jobs (self);
   g_dbus_interface_skeleton_flush (G_DBUS_INTERFACE_SKELETON (self->skeleton));
@@ -767,10 +771,11 @@ mitherm_manager_export_job (MithermManager *self, const char *path,
 }
 
 void
-mitherm_manager_unexport_job (MithermManager *self, const char *path)
+mitherm_manager_drop_job (MithermManager *self, MithermJob *job)
 {
   if (self->tree != NULL)
-    mitherm_tree_remove (self->tree, path);
+    mitherm_tree_remove (self->tree, mitherm_job_get_path (job));
+  g_ptr_array_remove_fast (self->jobs, job);
 }
 
 static void
@@ -851,14 +856,12 @@ abandon_jobs (MithermManager *self)
 {
   MithermJob *job;
 
+  for (guint i = 0; i < self->jobs->len; i++)
+    mitherm_job_abandon (g_ptr_array_index (self->jobs, i));
   while ((job = g_queue_pop_head (&self->waiting)) != NULL)
-    {
-      mitherm_job_abandon (job);
-      g_object_unref (job);
-    }
-  for (guint i = 0; i < self->running->len; i++)
-    mitherm_job_abandon (g_ptr_array_index (self->running, i));
+    g_object_unref (job);
   g_ptr_array_set_size (self->running, 0);
+  g_ptr_array_set_size (self->jobs, 0);
 }
 
 void

@@ -95,7 +95,8 @@ void mitherm_manager_release (MithermManager *self, MithermJob *job);
 void mitherm_manager_job_ended (MithermManager *self, MithermJob *job);
 void mitherm_manager_export_job (MithermManager *self, const char *path,
                                  GDBusInterfaceSkeleton *skeleton);
-void mitherm_manager_unexport_job (MithermManager *self, const char *path);
+/* Nobody can read it any more: its path is gone. */
+void mitherm_manager_drop_job (MithermManager *self, MithermJob *job);
 /* Calls mitherm_device_emit() from the main loop. */
 void mitherm_manager_emit_soon (MithermManager *self, MithermDevice *device);
 /* @device has become a sensor. */

@@ -60,6 +60,7 @@ set_up (Fixture *f, gconstpointer devices)
 static void
 restart_manager (Fixture *f)
 {
+  mitherm_manager_stop (f->manager);
   g_clear_object (&f->manager);
   f->manager = mitherm_manager_new (&f->config);
 }
