@@ -167,6 +167,7 @@ test_shipped_rules_are_sound (void)
   g_autoptr (MiRules) rules = mi_rules_load (MITHERM_SOURCE_DATA_DIR, NULL, &problems);
   guint i;
 
+  g_assert_nonnull (rules);
   for (i = 0; i < problems->len; i++)
     g_test_message ("%s", (const char *) g_ptr_array_index (problems, i));
   g_assert_cmpuint (problems->len, ==, 0);
