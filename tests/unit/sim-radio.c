@@ -104,8 +104,9 @@ pump_soon (Peer *peer, gint64 virtual_ms)
 static void
 deliver (Peer *peer, const SimOutput *output)
 {
-  SimLink *link = peer->link != NULL ? SIM_LINK (peer->link) : NULL;
-  g_autoptr (GObject) keep = peer->link != NULL ? g_object_ref (peer->link) : NULL;
+  /* The host may drop it in its callback. */
+  g_autoptr (GObject) kept = peer->link != NULL ? g_object_ref (peer->link) : NULL;
+  SimLink *link = kept != NULL ? SIM_LINK (kept) : NULL;
 
   if (link != NULL && output->kind == SIM_OUTPUT_NOTIFY && link->notify != NULL)
     {

@@ -162,6 +162,7 @@ on_answer (GObject *source, GAsyncResult *result, gpointer user_data)
   g_autoptr (GVariant) reply
       = g_dbus_connection_call_finish (G_DBUS_CONNECTION (source), result, &f->error);
 
+  g_assert_true ((reply != NULL) == (f->error == NULL));
   f->done = TRUE;
 }
 

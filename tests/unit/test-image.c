@@ -573,6 +573,7 @@ test_prefixes (void)
       g_autoptr (MiImage) image = mi_image_new (a, root), boxed = mi_image_new (b, root);
       g_autoptr (GVariant) facts = g_variant_ref_sink (mi_image_describe (image, NULL, NULL));
 
+      g_assert_true (g_variant_is_of_type (facts, G_VARIANT_TYPE_VARDICT));
       g_assert_false (len < SIGNED_TAG && mi_image_check (image, NULL));
       g_assert_false (mi_image_check (boxed, NULL));
       g_assert_true (mi_image_is_signed (image) == (len >= file->len - SIGNED_PADDING));
