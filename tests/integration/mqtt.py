@@ -50,7 +50,8 @@ class Desk(World):
     def __init__(self, devices=None, **options):
         super().__init__(devices, start=False, **options)
         self.mock = self.broker = self.bridge = self.listener = None
-        self.calls = []
+        # Freed memory that a sanitizer holds back would look like a leak; hundreds of thermometers are slow enough.
+        self.env["ASAN_OPTIONS"] = self.env.get("ASAN_OPTIONS", "detect_leaks=1") + ":quarantine_size_mb=1:fast_unwind_on_malloc=1"
         self.broker_lines = ["allow_anonymous true"]
         self.client_args = []
         with socket.socket() as s:
@@ -119,10 +120,11 @@ class Desk(World):
 
     @staticmethod
     def parse(message):
+        text = message["payload"] or ""
         try:
-            return json.loads(message["payload"])
+            return json.loads(text)
         except ValueError:
-            return message["payload"]
+            return text
 
     def retained(self):
         """Everything that a new subscriber is told, by topic."""
@@ -225,8 +227,9 @@ class Desk(World):
             self.add(address, **properties)
         self.start_bridge()
         self.hear(BRIDGE_TOPIC, lambda p: p == "online")
-        for address in addresses:
-            self.hear(topic(address.replace(":", "").lower(), "problem"))
+        waited = {topic(address.replace(":", "").lower(), "problem") for address in addresses}
+        while waited:
+            waited.discard(self.heard.wait(lambda m: m["topic"] in waited)["topic"])
 
 
 UPDATABLE = {"UpdateVersion": "2.1.1_0159"}
@@ -344,7 +347,8 @@ def an_update_is_offered_run_once_and_shown():
         assert desk.calls_so_far().count("UpdateFromCatalog") == 1
         assert desk.retained()[topic(ID_A, "update")] == end
         desk.stop(desk.bridge)
-        assert desk.log().splitlines()[-1].endswith(("busy 3, nothing-to-install 1", "nothing-to-install 1, busy 3"))
+        last = [line for line in desk.log().splitlines() if "ignored messages" in line][-1]
+        assert "busy 3" in last and "nothing-to-install 1" in last, last
 
 
 @case
@@ -370,8 +374,8 @@ def a_failed_update_says_why():
         desk.start_job()
         desk.hear(topic(ID_A, "update"), lambda p: p["in_progress"])
         desk.end_job(state="failed", message="The link was lost.")
-        assert desk.hear(topic(ID_A, "problem"), lambda p: p["last_error"])["last_error"] == "The link was lost."
         desk.hear(topic(ID_A, "update"), lambda p: not p["in_progress"])
+        assert desk.hear(topic(ID_A, "problem"), lambda p: p["last_error"])["last_error"] == "The link was lost."
         desk.install()
         desk.called("UpdateFromCatalog")
 
@@ -525,7 +529,6 @@ def an_unheard_thermometer_keeps_its_entities():
         desk.begin(A, B, HasKeys=False)
         desk.tell(do="remove", path=path_of(A))
         desk.hear(topic(ID_A, "availability"), lambda p: p == "offline")
-        # B, unheard for an hour, is told by housekeeping at the latest.
         desk.add(A, HasKeys=False)
         desk.hear(topic(ID_A, "availability"), lambda p: p == "online")
         assert config_topic(ID_A) in desk.retained()
