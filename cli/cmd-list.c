@@ -3,6 +3,7 @@
 
 #include "app.h"
 #include "output.h"
+#include "sensor.h"
 
 #include <stdio.h>
 
@@ -19,19 +20,34 @@ or_dash (const char *text)
   return text == NULL || *text == '\0' ? "-" : text;
 }
 
+/* KEYS: also whether they open what it sends. */
+static const char *
+keys_text (MithermDBusDevice1 *device, MithermDBusSensor1 *sensor)
+{
+  if (!mitherm_dbus_device1_get_has_keys (device))
+    return "no";
+  if (sensor != NULL && g_strcmp0 (mitherm_dbus_sensor1_get_key_state (sensor), "mismatch") == 0)
+    return "mismatch";
+  return "yes";
+}
+
 static void
-add_device (Table *table, MithermDBusDevice1 *device)
+add_device (Table *table, MithermDBusDevice1 *device, MithermDBusSensor1 *sensor)
 {
   g_autofree char *seen = output_age (mitherm_dbus_device1_get_last_seen (device));
   gint rssi = mitherm_dbus_device1_get_rssi (device);
   g_autofree char *level = rssi == 127 ? g_strdup ("-") : g_strdup_printf ("%d dBm", rssi);
+  g_autofree char *temperature = sensor_temperature (sensor);
+  g_autofree char *humidity = sensor_humidity (sensor);
+  g_autofree char *battery = sensor_battery (sensor);
+  g_autofree char *age = sensor_age (sensor);
 
   table_add (table, mitherm_dbus_device1_get_address (device),
              or_dash (mitherm_dbus_device1_get_name (device)),
              or_dash (mitherm_dbus_device1_get_model (device)),
              or_dash (mitherm_dbus_device1_get_firmware (device)),
-             or_dash (mitherm_dbus_device1_get_bound (device)),
-             mitherm_dbus_device1_get_has_keys (device) ? "yes" : "no", level, seen, NULL);
+             or_dash (mitherm_dbus_device1_get_bound (device)), keys_text (device, sensor),
+             temperature, humidity, battery, age, level, seen, NULL);
 }
 
 static void
@@ -39,21 +55,23 @@ print_devices (App *app)
 {
   g_autolist (GDBusObject) objects
       = g_list_sort (g_dbus_object_manager_get_objects (app->objects), by_path);
-  g_autoptr (Table) table = table_new (8);
+  g_autoptr (Table) table = table_new (12);
   GVariantBuilder all;
   guint count = 0;
 
   g_variant_builder_init (&all, G_VARIANT_TYPE ("aa{sv}"));
-  table_add (table, "ADDRESS", "NAME", "MODEL", "FIRMWARE", "BOUND", "KEYS", "RSSI", "SEEN", NULL);
+  table_add (table, "ADDRESS", "NAME", "MODEL", "FIRMWARE", "BOUND", "KEYS", "TEMP", "HUMIDITY",
+             "BATTERY", "AGE", "RSSI", "SEEN", NULL);
   for (GList *l = objects; l != NULL; l = l->next)
     {
       g_autoptr (MithermDBusDevice1) device = mitherm_dbus_object_get_device1 (l->data);
+      g_autoptr (MithermDBusSensor1) sensor = mitherm_dbus_object_get_sensor1 (l->data);
 
       if (device == NULL)
         continue;
       count++;
-      add_device (table, device);
-      g_variant_builder_add_value (&all, output_properties (G_DBUS_PROXY (device)));
+      add_device (table, device, sensor);
+      g_variant_builder_add_value (&all, sensor_describe (device, sensor));
     }
   if (app->json)
     output_json (g_variant_builder_end (&all));
@@ -82,10 +100,21 @@ run_list (App *app, int argc, char **argv)
   return EXIT_DONE;
 }
 
-const Command cmd_list = { "list", "", "show all thermometers",
-                           "BOUND is yes or no only where the thermometer itself has told it; KEYS "
-                           "tells whether\nkeys are stored here.",
-                           run_list };
+const Command cmd_list
+    = { "list", "", "show all thermometers",
+        "BOUND is yes or no only where the thermometer itself has told it; KEYS "
+        "tells whether\nkeys are stored here, and whether they open what it sends. AGE is that "
+        "of the values,\nSEEN that of the last advertisement.",
+        run_list };
+
+static MithermDBusSensor1 *
+get_sensor (App *app, MithermDBusDevice1 *device)
+{
+  g_autoptr (GDBusInterface) interface = g_dbus_object_manager_get_interface (
+      app->objects, g_dbus_proxy_get_object_path (G_DBUS_PROXY (device)), "org.mitherm.Sensor1");
+
+  return interface != NULL ? MITHERM_DBUS_SENSOR1 (g_steal_pointer (&interface)) : NULL;
+}
 
 static ExitStatus
 run_info (App *app, int argc, char **argv)
@@ -95,6 +124,8 @@ run_info (App *app, int argc, char **argv)
                                      "Connect and read it from the thermometer first", NULL },
                                    G_OPTION_ENTRY_NULL };
   g_autoptr (MithermDBusDevice1) device = NULL;
+  g_autoptr (MithermDBusSensor1) sensor = NULL;
+  g_autoptr (GVariant) facts = NULL;
   ExitStatus status;
 
   app_parse (app, &cmd_info, entries, &argc, &argv);
@@ -113,13 +144,12 @@ run_info (App *app, int argc, char **argv)
         return app_report (app, error);
       return app_follow_job (app, job);
     }
+  sensor = get_sensor (app, device);
+  facts = g_variant_ref_sink (sensor_describe (device, sensor));
   if (app->json)
-    output_json (output_properties (G_DBUS_PROXY (device)));
+    output_json (facts);
   else
-    {
-      g_autoptr (GVariant) facts = g_variant_ref_sink (output_properties (G_DBUS_PROXY (device)));
-      output_facts (facts, 0);
-    }
+    output_facts (facts, 0);
   return EXIT_DONE;
 }
 

@@ -4,6 +4,7 @@
 #include "output.h"
 
 #include <json-glib/json-glib.h>
+#include <math.h>
 #include <stdio.h>
 
 struct _Table
@@ -45,6 +46,12 @@ table_add (Table *self, ...)
 void
 table_print (Table *self)
 {
+  table_print_with_end (self, "\n");
+}
+
+void
+table_print_with_end (Table *self, const char *end)
+{
   g_autofree int *widths = g_new0 (int, self->columns);
 
   for (guint i = 0; i < self->cells->len; i++)
@@ -58,7 +65,7 @@ table_print (Table *self)
       gboolean last = i % self->columns == self->columns - 1;
       int pad = last ? 0 : widths[i % self->columns] - (int) g_utf8_strlen (cell, -1) + 2;
 
-      printf ("%s%*s%s", cell, pad, "", last ? "\n" : "");
+      printf ("%s%*s%s", cell, pad, "", last ? end : "");
     }
 }
 
@@ -110,6 +117,17 @@ output_json (GVariant *value)
   fflush (stdout);
 }
 
+/* JSON has no NaN: a value that is not there is null. */
+static GVariant *
+null_for_nan (GVariant *value)
+{
+  if (value == NULL || !g_variant_is_of_type (value, G_VARIANT_TYPE_DOUBLE)
+      || !isnan (g_variant_get_double (value)))
+    return value;
+  g_variant_unref (value);
+  return g_variant_ref_sink (g_variant_new_maybe (G_VARIANT_TYPE_DOUBLE, NULL));
+}
+
 GVariant *
 output_properties (GDBusProxy *proxy)
 {
@@ -120,12 +138,27 @@ output_properties (GDBusProxy *proxy)
   for (guint i = 0; info->properties != NULL && info->properties[i] != NULL; i++)
     {
       const char *name = info->properties[i]->name;
-      g_autoptr (GVariant) value = g_dbus_proxy_get_cached_property (proxy, name);
+      g_autoptr (GVariant) value = null_for_nan (g_dbus_proxy_get_cached_property (proxy, name));
 
       if (value != NULL)
         g_variant_builder_add (&builder, "{sv}", name, value);
     }
   return g_variant_builder_end (&builder);
+}
+
+/* "replay 3, no_key 12" */
+static char *
+counts_text (GVariant *counts)
+{
+  GString *text = g_string_new (NULL);
+  GVariantIter iter;
+  const char *name;
+  guint32 count;
+
+  g_variant_iter_init (&iter, counts);
+  while (g_variant_iter_next (&iter, "{&su}", &name, &count))
+    g_string_append_printf (text, "%s%s %u", text->len > 0 ? ", " : "", name, count);
+  return g_string_free (text, FALSE);
 }
 
 static char *
@@ -142,6 +175,12 @@ value_text (GVariant *value)
       g_autofree char *joined = g_strjoinv (", ", (char **) items);
       return output_clean (joined);
     }
+  if (g_variant_is_of_type (value, G_VARIANT_TYPE ("a{su}")))
+    return counts_text (value);
+  if (g_variant_is_of_type (value, G_VARIANT_TYPE_MAYBE))
+    return g_strdup ("-");
+  if (g_variant_is_of_type (value, G_VARIANT_TYPE_DOUBLE))
+    return g_strdup_printf ("%g", g_variant_get_double (value));
   return g_variant_print (value, FALSE);
 }
 

@@ -10,6 +10,8 @@ typedef struct _Table Table;
 Table *table_new (guint columns);
 void table_add (Table *self, ...) G_GNUC_NULL_TERMINATED;
 void table_print (Table *self);
+/* @end: what ends a line instead of a line feed */
+void table_print_with_end (Table *self, const char *end);
 void table_free (Table *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Table, table_free)
 
@@ -22,7 +24,7 @@ char *output_clean (const char *text);
 
 /* One line of JSON on stdout. @value is consumed if floating. */
 void output_json (GVariant *value);
-/* All cached properties of a proxy as a{sv} in the order of the interface, without @skip. */
+/* All cached properties of a proxy as a{sv} in the order of the interface; null for NaN. */
 GVariant *output_properties (GDBusProxy *proxy);
 
 /* Prints "name: value" lines of an a{sv}, nested dictionaries indented. */

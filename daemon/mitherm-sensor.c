@@ -20,6 +20,8 @@
 /* New counts of known reasons alone are signalled this seldom, changes of the key logged so. */
 #define DROPPED_SIGNAL_US (60 * G_USEC_PER_SEC)
 #define KEY_LOG_US        (G_TIME_SPAN_HOUR)
+/* So long the same bytes need no second look; well below the life of a packet id. */
+#define REPEAT_US (10 * G_USEC_PER_SEC)
 
 typedef enum
 {
@@ -58,6 +60,16 @@ static const char *const property_names[] = {
 };
 G_STATIC_ASSERT (G_N_ELEMENTS (property_names) == N_PROPERTIES);
 
+/* The last frame under one UUID. */
+typedef struct
+{
+  gint64 since_us; /* monotonic time of its first report, 0: none */
+  guint32 hash;
+  guint16 uuid;
+  guint8 known : 1;     /* nothing new would come of it */
+  guint8 uncounted : 1; /* nothing but its bytes tells it from the next */
+} Frame;
+
 struct _MithermSensor
 {
   MithermDevice *device; /* not owned: it owns the sensor */
@@ -73,8 +85,7 @@ struct _MithermSensor
   guint8 trigger_based : 1;
   guint8 key_known : 1; /* the store was asked */
   guint8 shown : 1;
-  guint16 changed;   /* bits of Property */
-  guint32 last_hash; /* of the last frame without a counter */
+  guint16 changed; /* bits of Property */
   guint32 dropped[N_DROPS];
   guint gap_ms; /* usual time between two values, 0: unknown */
   double temperature;
@@ -84,6 +95,7 @@ struct _MithermSensor
   gint64 updated_us; /* the same, UTC */
   gint64 dropped_us; /* when counts were signalled */
   gint64 logged_us;  /* when a change of the key was logged */
+  Frame frames[MI_ADVERT_FILTER_UUIDS];
   MiAdvertFilter filter;
   GList link; /* in the watch, while not stale */
 };
@@ -266,6 +278,7 @@ look_up_key (MithermSensor *self)
     return;
   drop_key (self);
   mi_advert_filter_reset (&self->filter);
+  memset (self->frames, 0, sizeof self->frames);
   set_key_state (self, KEY_NONE);
   if (set == NULL)
     return;
@@ -498,18 +511,25 @@ mitherm_sensor_has_format (guint16 uuid)
     }
 }
 
-/* Frames without any counter have nothing but their bytes to tell them apart. */
-static gboolean
-is_same_again (MithermSensor *self, const MiAdvert *decoded, const MithermAdvert *advert)
+static guint32
+hash_frame (const MithermAdvert *advert)
 {
-  guint32 hash = 5381, last = self->last_hash;
+  guint32 hash = 2166136261u; /* FNV-1a */
 
-  if ((decoded->fields & (MI_ADVERT_HAS_COUNTER | MI_ADVERT_HAS_PACKET_ID)) != 0)
-    return FALSE;
   for (gsize i = 0; i < advert->len; i++)
-    hash = hash * 33 + advert->data[i];
-  self->last_hash = hash;
-  return hash == last;
+    hash = (hash ^ advert->data[i]) * 16777619u;
+  return hash;
+}
+
+static Frame *
+last_frame (MithermSensor *self, guint16 uuid)
+{
+  Frame *frame = self->frames;
+
+  while (frame->uuid != 0 && frame->uuid != uuid)
+    frame++; /* there are as many as mitherm_sensor_has_format() knows */
+  frame->uuid = uuid;
+  return frame;
 }
 
 static void
@@ -548,33 +568,62 @@ is_stock (MithermSensor *self)
          && !mitherm_device_is_custom (self->device);
 }
 
-GVariant *
-mitherm_sensor_heard (MithermSensor *self, const MithermAdvert *advert)
+static void
+count_drops (MithermSensor *self, const MiAdvert *decoded, MiAdvertVerdict verdict)
 {
-  gint64 now_us = g_get_monotonic_time ();
-  MiAdvertVerdict verdict;
-  MiAdvert decoded;
-
-  if (!self->key_known)
-    look_up_key (self);
-  decode (self, advert, &decoded);
-  self->filter.strict = is_stock (self);
-  verdict = mi_advert_filter_check (&self->filter, &decoded, advert->data, advert->len, now_us);
-  judge_key (self, &decoded);
   if (verdict == MI_ADVERT_VERDICT_ERROR)
-    count_drop (self, decoded.error);
+    count_drop (self, decoded->error);
   else if (verdict == MI_ADVERT_VERDICT_REPLAY)
     count_drop (self, DROP_REPLAY);
   else if (verdict == MI_ADVERT_VERDICT_STALE)
     count_drop (self, DROP_LATE);
-  if (decoded.n_rejected > 0
-      && (verdict == MI_ADVERT_VERDICT_ACCEPT || verdict == MI_ADVERT_VERDICT_IGNORED))
+  else if (verdict != MI_ADVERT_VERDICT_DUPLICATE && decoded->n_rejected > 0)
     count_drop (self, DROP_IMPLAUSIBLE);
+}
+
+static void
+remember (Frame *frame, guint32 hash, const MiAdvert *decoded, MiAdvertVerdict verdict,
+          gint64 now_us)
+{
+  if (frame->hash != hash || now_us - frame->since_us >= REPEAT_US)
+    frame->since_us = now_us;
+  frame->hash = hash;
+  frame->known = verdict == MI_ADVERT_VERDICT_ACCEPT || verdict == MI_ADVERT_VERDICT_DUPLICATE
+                 || (verdict == MI_ADVERT_VERDICT_IGNORED && decoded->n_rejected == 0);
+  frame->uncounted = decoded->status == MI_ADVERT_STATUS_OK
+                     && (decoded->fields & (MI_ADVERT_HAS_COUNTER | MI_ADVERT_HAS_PACKET_ID)) == 0;
+}
+
+GVariant *
+mitherm_sensor_heard (MithermSensor *self, const MithermAdvert *advert)
+{
+  gint64 now_us = g_get_monotonic_time ();
+  Frame *frame = last_frame (self, advert->uuid);
+  guint32 hash = hash_frame (advert);
+  MiAdvertVerdict verdict;
+  gboolean repeated;
+  MiAdvert decoded;
+
+  if (!self->key_known)
+    look_up_key (self);
+  repeated = frame->since_us != 0 && frame->hash == hash;
+  if (repeated && frame->known && now_us - frame->since_us < REPEAT_US)
+    {
+      if (frame->uncounted)
+        take_time (self, now_us);
+      return NULL;
+    }
+  decode (self, advert, &decoded);
+  self->filter.strict = is_stock (self);
+  verdict = mi_advert_filter_check (&self->filter, &decoded, advert->data, advert->len, now_us);
+  judge_key (self, &decoded);
+  count_drops (self, &decoded, verdict);
+  remember (frame, hash, &decoded, verdict, now_us);
   if (verdict != MI_ADVERT_VERDICT_ACCEPT || decoded.status != MI_ADVERT_STATUS_OK)
     return NULL;
   self->trigger_based = decoded.trigger_based;
   take_time (self, now_us);
-  if (is_same_again (self, &decoded, advert))
+  if (repeated && frame->uncounted)
     return NULL;
   take_values (self, &decoded);
   return describe (&decoded, advert, self->updated_us);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
+#include "mi-bytes.h"
 #include "sim-fake-private.h"
 
 #include <glib-unix.h>
@@ -274,6 +275,23 @@ find_peer (FakeBluez *bluez, JsonObject *request)
   return NULL;
 }
 
+/* As if somebody else, or an older self, had sent it. */
+static JsonNode *
+do_advert (FakePeer *peer, JsonObject *request)
+{
+  const char *uuid = sim_control_get_string (request, "uuid", "fe95");
+  const char *hex = sim_control_get_string (request, "data", "");
+  gsize len = strlen (hex) / 2;
+  g_autofree guint8 *data = g_malloc (len + 1);
+  guint64 number;
+
+  if (!g_ascii_string_to_unsigned (uuid, 16, 1, G_MAXUINT16, &number, NULL)
+      || !mi_hex_decode (hex, data, len))
+    return sim_control_error ("advert: \"uuid\" or \"data\" is not hex");
+  fake_peer_forge (peer, (guint16) number, data, len);
+  return sim_control_ok ();
+}
+
 static JsonNode *
 on_control (JsonObject *request, gpointer user_data)
 {
@@ -292,6 +310,8 @@ on_control (JsonObject *request, gpointer user_data)
       fake_peer_drop_link (peer);
       return sim_control_ok ();
     }
+  if (g_str_equal (what, "advert"))
+    return do_advert (peer, request);
   answer = sim_control_answer (peer->sim, sim_now_ms (), request);
   fake_peer_pump (peer);
   return answer != NULL ? answer : sim_control_error ("unknown \"do\"");

@@ -66,6 +66,22 @@ on_advert (gpointer user_data)
   fake_peer_update_advert (peer);
 }
 
+void
+fake_peer_forge (FakePeer *peer, guint16 uuid, const guint8 *data, gsize len)
+{
+  GPtrArray *adapters = peer->bluez->adapters;
+  SimAdvert advert = { .rssi = -60 };
+
+  sim_device_get_advert (peer->sim, sim_now_ms (), &advert);
+  advert.uuid = uuid;
+  advert.data = data;
+  advert.len = len;
+  advert.connectable = FALSE;
+  for (guint i = 0; i < adapters->len; i++)
+    if (adapters->pdata[i] != NULL)
+      hear (peer, adapters->pdata[i], &advert);
+}
+
 /* --- the device's outputs --- */
 
 static void

@@ -294,6 +294,8 @@ void fake_peer_update_advert (FakePeer *peer);
 /* Takes the device's outputs and its next deadline; after each call on @sim. */
 void fake_peer_pump (FakePeer *peer);
 gboolean fake_peer_connect (FakePeer *peer, FakeDevice *device);
+/* Everybody who listens hears one more advertisement, with this service data. */
+void fake_peer_forge (FakePeer *peer, guint16 uuid, const guint8 *data, gsize len);
 /* The host, or the radio, drops the link. */
 void fake_peer_drop_link (FakePeer *peer);
 

@@ -1,0 +1,435 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Measurements, scanning, clock and catalogue on simulated thermometers: cases4.py NAME runs one case."""
+
+import json
+import math
+import os
+import pathlib
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import harness
+from harness import World
+
+A = "A4:C1:38:00:00:01"
+B = "A4:C1:38:00:00:02"
+TOKEN = "00112233445566778899aabb"
+BIND_KEY = "ffeeddccbbaa99887766554433221100"
+OTHER_KEY = "0123456789abcdef0123456789abcdef"
+BOUND = f"[{A}]\nModel=LYWSD03MMC\nFirmware=1.0.0_0130\nToken={TOKEN}\nBindKey={BIND_KEY}\nDid=blt.3.129vtestaag00\n"
+VECTORS = pathlib.Path(__file__).resolve().parents[1] / "vectors" / "adverts.json"
+CASES = {}
+
+
+def case(function):
+    CASES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def node(address):
+    return "/org/mitherm/device/" + address.replace(":", "_")
+
+
+def sensor(world, address=A):
+    """Sensor1's properties by name, or None while there are none."""
+    out = world.ctl("--json", "info", address).json()[0]
+    return out.get("Sensor")
+
+
+def keys(*pairs):
+    return json.dumps({"version": 1, "devices": [
+        {"address": address, "model": "LYWSD03MMC", "did": "", "keys": [
+            {"token": TOKEN, "bind_key": key, "origin": "import", "created": "2026-01-01T00:00:00Z",
+             "state": "current"}]} for address, key in pairs]})
+
+
+def give_keys(world, *pairs):
+    world.ctl("keys", "import", "-", data=keys(*pairs))
+
+
+def configured(devices, config, **options):
+    """A world whose daemon has a configuration file; enter it, then call start_with()."""
+    world = World(devices, start=False, **options)
+    (world.dir / "mithermd.conf").write_text(config)
+    world.daemon_args.append(f"--config={world.dir}/mithermd.conf")
+    return world
+
+
+def start(world):
+    world.start_sim()
+    world.start_daemon()
+
+
+class Signals:
+    """What the daemon signals, each with the time when it was read."""
+
+    def __init__(self, world):
+        self.lines = []
+        self.child = world.spawn("monitor", ["stdbuf", "-oL", "gdbus", "monitor", f"--address={world.bus}",
+                                             "--dest=org.mitherm"], stdout=subprocess.PIPE)
+        threading.Thread(target=self._pump, daemon=True).start()
+        world.until(lambda: any("is owned by" in line for _, line in self.lines))
+
+    def _pump(self):
+        for line in self.child.stdout:
+            self.lines.append((time.monotonic(), line))
+
+    def of(self, address, what):
+        return [(t, line) for t, line in list(self.lines) if line.startswith(node(address) + ":") and what in line]
+
+    def measurements(self, address):
+        return self.of(address, "Sensor1.Measurement")
+
+    def changes(self, address, interface=""):
+        return self.of(address, f"PropertiesChanged ('org.mitherm.{interface}")
+
+
+def silent(*addresses):
+    """Thermometers that say nothing by themselves but their name."""
+    return "".join(f"[{address}]\nModel=LYWSD03MMC\nAdvert=none\nInterval=200\n" for address in addresses)
+
+
+def forge(world, address, uuid, data):
+    world.control(do="advert", device=address, uuid=uuid, data=data)
+    world.lines.wait(lambda line: "ok" in line or "error" in line)
+
+
+def vectors(wanted):
+    found = {}
+    for vector in json.loads(VECTORS.read_text())["vectors"]:
+        expected = vector["expected"]
+        if expected.get("status") != "ok" or len(vector.get("key_hex", "")) not in (0, 32):
+            continue
+        if wanted(vector) and "temperature_c" in expected:
+            found.setdefault(vector["mac"], vector)  # one for each thermometer
+    return list(found.values())
+
+
+def shows(world, vector):
+    expected, values = vector["expected"], sensor(world, vector["mac"])
+    if values is None or values["Updated"] == 0:
+        return False
+    assert math.isclose(values["Temperature"], expected["temperature_c"], abs_tol=0.005), (vector["id"], values)
+    for name, key, scale in (("Humidity", "humidity_pct", 1), ("Battery", "battery_pct", 1),
+                             ("Voltage", "voltage_mv", 1000)):
+        if key in expected:
+            assert math.isclose(values[name], expected[key] / scale, abs_tol=0.005), (vector["id"], values)
+        else:
+            assert values[name] is None, (vector["id"], values)
+    assert values["Encrypted"] is expected.get("encrypted", False), (vector["id"], values)
+    return True
+
+
+@case
+def plain_advertisements_show_their_values():
+    chosen = vectors(lambda v: "key_hex" not in v)
+    assert len({v["format"] for v in chosen}) >= 5, chosen
+    with World(silent(*[v["mac"] for v in chosen])) as world:
+        world.known(*[v["mac"] for v in chosen])
+        for vector in chosen:
+            forge(world, vector["mac"], vector["uuid"], vector["service_data_hex"])
+            world.until(lambda v=vector: shows(world, v), 10)
+
+
+@case
+def encrypted_advertisements_show_their_values():
+    chosen = [vector for form in ("mibeacon", "pvvx-enc", "atc1441-enc", "bthome1-enc", "bthome2-enc")
+              for vector in vectors(lambda v, f=form: "key_hex" in v and v["format"] == f)[:3]]
+    chosen = list({v["mac"]: v for v in reversed(chosen)}.values())
+    assert len(chosen) >= 6, chosen
+    with World(silent(*[v["mac"] for v in chosen])) as world:
+        world.known(*[v["mac"] for v in chosen])
+        give_keys(world, *[(v["mac"], v["key_hex"]) for v in chosen])
+        for vector in chosen:
+            forge(world, vector["mac"], vector["uuid"], vector["service_data_hex"])
+            world.until(lambda v=vector: shows(world, v), 10)
+            assert sensor(world, vector["mac"])["KeyState"] == "ok", vector["id"]
+
+
+FORMATS = {"mibeacon": "mibeacon", "mibeacon-encrypted": "mibeacon", "atc1441": "atc1441", "pvvx": "pvvx",
+           "atc1441-encrypted": "atc1441-encrypted", "pvvx-encrypted": "pvvx-encrypted", "bthome1": "bthome1",
+           "bthome1-encrypted": "bthome1-encrypted", "bthome": "bthome2", "bthome-encrypted": "bthome2",
+           "qingping": "qingping"}
+
+
+@case
+def every_format_of_the_simulator_is_read():
+    addresses = {name: f"A4:C1:38:00:01:{i:02X}" for i, name in enumerate(FORMATS)}
+    devices = "".join(f"[{address}]\nModel=LYWSD03MMC\nAdvert={name}\nInterval=100\nBattery=70\n"
+                      + (f"Token={TOKEN}\nBindKey={BIND_KEY}\n" if "encrypted" in name else "")
+                      for name, address in addresses.items())
+    with World(devices) as world:
+        world.known(*addresses.values())
+        give_keys(world, *[(address, BIND_KEY) for name, address in addresses.items() if "encrypted" in name])
+
+        def complete(name):
+            values = sensor(world, addresses[name])
+            return values is not None and None not in (values["Temperature"], values["Humidity"], values["Battery"])
+        for name, format_name in FORMATS.items():
+            world.until(lambda n=name: complete(n), 30)
+            values = sensor(world, addresses[name])
+            # Half degrees and whole percent in one of the formats.
+            assert 20.0 <= values["Temperature"] <= 23.5 and 43.5 <= values["Humidity"] <= 53, (name, values)
+            assert values["Battery"] == 70 and values["Format"] == format_name, (name, values)
+            assert values["Encrypted"] is ("encrypted" in name), (name, values)
+            assert values["KeyState"] == ("ok" if "encrypted" in name else "none"), (name, values)
+            assert values["Stale"] is False and not set(values["Dropped"]) - {"no_key"}, (name, values)
+            assert abs(values["Updated"] / 1e6 - time.time()) < 30, (name, values)
+        assert math.isclose(sensor(world, addresses["pvvx"])["Voltage"], 2.7), sensor(world, addresses["pvvx"])
+
+
+@case
+def a_key_changed_by_somebody_else_is_a_mismatch():
+    with World(BOUND + "Interval=100\n") as world:
+        world.known(A)
+        give_keys(world, (A, BIND_KEY))
+        world.until(lambda: (sensor(world) or {}).get("KeyState") == "ok")
+        before = sensor(world)
+        # Another daemon, with its own API bus, registers it anew.
+        other = World(None, start=False)
+        with other:
+            daemon = other.spawn("daemon", [harness.BUILD / "daemon" / "mithermd", f"--bus={other.bus}",
+                                            f"--bluez-bus={world.bus}", f"--state-dir={other.state}"],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            other.until(lambda: other.ctl("list", expect=None).code == 0)
+            other.ctl("activate", "--force", "--wait=30", A)
+            out = other.file("keys.json", b"")
+            other.ctl("keys", "export", out)
+            new = json.loads(out.read_text())["devices"][0]["keys"][0]["bind_key"]
+            other.stop(daemon)
+        assert new != BIND_KEY
+        world.until(lambda: sensor(world)["KeyState"] == "mismatch")
+        after = sensor(world)
+        assert after["Dropped"]["auth_failed"] >= 3, after
+        assert after["Temperature"] is not None and after["Updated"] >= before["Updated"], after
+        log = (world.dir / "daemon.log").read_text()
+        assert log.count("does not open its advertisements") == 1 and new not in log, log[-2000:]
+        give_keys(world, (A, new))
+        world.until(lambda: sensor(world)["KeyState"] == "ok")
+        world.ctl("keys", "forget", A)
+        world.until(lambda: sensor(world)["KeyState"] == "none" and "no_key" in sensor(world)["Dropped"])
+
+
+@case
+def replayed_advertisements_are_dropped_and_counted():
+    with World(BOUND + "Interval=100\n") as world:
+        world.known(A)
+        give_keys(world, (A, BIND_KEY))
+        world.until(lambda: (sensor(world) or {}).get("KeyState") == "ok")
+        out = world.ctl("--json", "info", A).json()[0]
+        assert "replay" not in out["Sensor"]["Dropped"], out
+        child = world.spawn("dump", ["stdbuf", "-oL", "gdbus", "monitor", f"--address={world.bus}", "--dest=org.bluez"],
+                            stdout=subprocess.PIPE)
+        frame = None
+        for line in child.stdout:  # an encrypted one with an object: 5858...
+            found = re.search(r"ServiceData.*?\[byte (0x58, 0x58[^\]]*)\]", line)
+            if found:
+                frame = "".join(byte.strip()[2:] for byte in found[1].split(","))
+                break
+        assert frame
+        time.sleep(1)  # the thermometer's counter goes on meanwhile
+        before = sensor(world)
+        signals = Signals(world)
+        for _ in range(5):
+            forge(world, A, "fe95", frame)
+        world.until(lambda: sensor(world)["Dropped"].get("replay", 0) >= 5)
+        assert sensor(world)["KeyState"] == "ok" and before["Updated"] <= sensor(world)["Updated"]
+        assert signals.lines
+
+
+HOSTILE = [
+    ("fe95", "5858", "truncated"),
+    ("fe95", "58585b0501f4830238c1a495ef58763c26000097e2abb5", "mac_mismatch"),
+    ("fe95", "50705b0501010000" + "38c1a4" + "0410", "unsupported_version"),
+    ("fe95", "50305b0501010000" + "38c1a4" + "0410ff", "malformed"),
+    ("fe95", "d0305b0501010000" + "38c1a4", "mesh"),
+    ("181a", "a4c13800", "unsupported_format"),
+    ("fcd2", "80", "unsupported_version"),
+    ("fcd2", "40" + "02ff7f" * 80, "implausible"),
+    ("fdcd", "0801" + "010000" + "38c1a5" + "0104", "mac_mismatch"),
+]
+
+
+@case
+def hostile_advertisements_are_counted_and_change_no_value():
+    with World(silent(A)) as world:
+        world.known(A)
+        forge(world, A, "fcd2", "4002c4090313" + "15")  # 25.00 degrees, 53.95 %
+        world.until(lambda: sensor(world) is not None)
+        good = sensor(world)
+        assert good["Temperature"] == 25.0 and good["Humidity"] == 53.95 and good["Dropped"] == {}, good
+        size = (world.dir / "daemon.log").stat().st_size
+        for i, (uuid, data, reason) in enumerate(HOSTILE):
+            already = sensor(world)["Dropped"].get(reason, 0)  # BlueZ repeats what other UUIDs had
+            for _ in range(50):
+                forge(world, A, uuid, data)
+            world.until(lambda r=reason, n=already: sensor(world)["Dropped"].get(r, 0) >= n + 50, 10)
+            now = sensor(world)
+            assert (now["Temperature"], now["Humidity"]) == (25.0, 53.95), (HOSTILE[i], now)
+        text = (world.dir / "daemon.log").read_text()[size:]
+        assert len(text.splitlines()) < 20, text  # 450 of them must not make 450 lines
+        assert "Dropped" in world.ctl("info", A).out
+
+
+@case
+def plain_frames_are_refused_while_a_key_is_stored_unless_custom_firmware_was_read():
+    with World(f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=100\n") as world:
+        world.known(A)
+        give_keys(world, (A, BIND_KEY))
+        world.until(lambda: (sensor(world) or {}).get("Dropped", {}).get("downgrade", 0) > 0)
+        world.ctl("info", "--read", A)
+        since = time.time() * 1e6
+        world.until(lambda: sensor(world)["Updated"] > since)
+        assert sensor(world)["Temperature"] is not None
+
+
+@case
+def values_become_stale_and_fresh_again():
+    devices = f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=200\n"
+    with configured(devices, "[sensor]\nStaleAfter=3\n") as world:
+        start(world)
+        world.known(A)
+        world.until(lambda: (sensor(world) or {}).get("Temperature") is not None)
+        time.sleep(4)  # speaking all the time it never gets there
+        assert sensor(world)["Stale"] is False
+        world.stop(world.sim)
+        world.until(lambda: sensor(world)["Stale"] is True, 15)
+        assert sensor(world)["Temperature"] is not None
+        world.start_sim()
+        world.until(lambda: sensor(world)["Stale"] is False, 30)
+
+
+@case
+def properties_change_once_a_second_and_every_measurement_is_signalled():
+    devices = "".join(f"[{a}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=50\n" for a in (A, B))
+    with World(devices) as world:
+        world.known(A, B)
+        world.until(lambda: sensor(world, A) is not None and sensor(world, B) is not None)
+        signals = Signals(world)
+        time.sleep(6)
+        for address in (A, B):
+            measured, changed = signals.measurements(address), signals.changes(address)
+            duration = signals.lines[-1][0] - measured[0][0]
+            assert len(measured) >= 0.8 * duration / 0.05, (len(measured), duration)
+            assert 2 <= len(signals.changes(address, "Sensor1")), len(changed)
+            assert 2 <= len(signals.changes(address, "Device1")), len(changed)
+            assert len(changed) <= duration + 1, (len(changed), duration)
+            times = [t for t, _ in changed]
+            assert min(b - a for a, b in zip(times, times[1:])) > 0.7, times  # a loaded machine reads late
+
+
+@case
+def repeated_advertisements_are_signalled_once():
+    with World(silent(A)) as world:
+        world.known(A)
+        signals = Signals(world)
+        frame = json.loads(VECTORS.read_text())
+        frame = [v for v in frame["vectors"] if v["id"] == "bt2-pid-thb"][0]["service_data_hex"]
+        for _ in range(20):
+            forge(world, A, "fcd2", frame)
+        forge(world, A, "fcd2", "4002c40903bf13")  # no packet id: its bytes tell
+        forge(world, A, "fcd2", "4002c40903bf13")
+        world.until(lambda: len(signals.measurements(A)) == 2, 10)
+        time.sleep(1)
+        assert len(signals.measurements(A)) == 2, signals.measurements(A)
+        assert "'temperature': <25.0>" in signals.measurements(A)[1][1], signals.measurements(A)
+        assert "replay" not in sensor(world)["Dropped"], sensor(world)
+
+
+def monitor_lines(world, wanted, limit=20):
+    """Lines of mithermctl monitor in a pipe, up to the first for which wanted(line) holds."""
+    child = world.ctl_start("monitor")
+    lines, until = [], time.monotonic() + limit
+    timer = threading.Timer(limit, child.terminate)
+    timer.start()
+    for text in child.stdout:
+        lines.append(json.loads(text))
+        if wanted(lines[-1]):
+            break
+        assert time.monotonic() < until, lines[-5:]
+    timer.cancel()
+    assert world.stop(child) == 0
+    assert lines and wanted(lines[-1]), lines[-5:]
+    return lines
+
+
+@case
+def monitor_prints_json_lines_in_a_pipe():
+    with World(silent(B) + f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=200\n") as world:
+        world.known(A, B)
+        lines = monitor_lines(world, lambda line: line["event"] == "measurement")
+        assert {line["address"] for line in lines if line["event"] == "added"} >= {A, B}, lines
+        last = lines[-1]
+        assert last["address"] == A and last["object"] == node(A), last
+        assert 20 <= last["temperature"] <= 24 and 43 <= last["humidity"] <= 54 and last["battery"] == 100, last
+        assert last["format"] == "pvvx" and last["encrypted"] is False and last["rssi"] == -60, last
+        assert abs(last["time"] / 1e6 - time.time()) < 20, last
+        added = [line for line in lines if line["event"] == "added" and line["address"] == A]
+        assert {line["interface"] for line in added} == {"org.mitherm.Device1", "org.mitherm.Sensor1"}, added
+
+
+@case
+def monitor_shows_a_live_table_on_a_terminal():
+    with World(silent(B) + f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=200\n") as world:
+        world.known(A, B)
+        main_end, end = pty.openpty()
+        child = subprocess.Popen(world.command("monitor"), stdout=end, stderr=subprocess.PIPE, env=world.env)
+        world.children.append(child)
+        os.close(end)
+        text = ""
+        until = time.monotonic() + 20
+        while text.count("ADDRESS") < 3 and time.monotonic() < until:
+            text += os.read(main_end, 4096).decode()
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 0
+        os.close(main_end)
+        assert text.count("ADDRESS") >= 3, text  # drawn again and again
+        row = [line for line in text.split("\n") if A in line][-1]
+        assert re.search(r"2\d\.\d °C +\d\d\.\d % +100 % +3\.00 V", row), row
+        assert re.search(B + r" +LYWSD03MMC +- ", text), text
+        assert "{" not in text, text
+
+
+@case
+def list_and_info_show_values_and_their_age():
+    with World(silent(B) + f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=200\n") as world:
+        world.known(A, B)
+        world.until(lambda: sensor(world) is not None)
+        rows = world.ctl("list").out.splitlines()
+        assert re.search(r"TEMP +HUMIDITY +BATTERY +AGE", rows[0]), rows
+        assert re.search(r"2\d\.\d °C +\d\d\.\d % +100 % +(now|\d+ s ago)", rows[1]), rows
+        assert re.search(r"no +- +- +- +- ", rows[2]), rows
+        listed = {d["Address"]: d for d in world.ctl("--json", "list").json()[0]}
+        assert listed[A]["Sensor"]["Battery"] == 100 and "Sensor" not in listed[B], listed
+        text = world.ctl("info", A).out
+        assert "Sensor:" in text and "Temperature: 2" in text and "Dropped:" in text, text
+
+
+def written(pid):
+    return int(re.search(r"^write_bytes: (\d+)", pathlib.Path(f"/proc/{pid}/io").read_text(), re.M)[1])
+
+
+@case
+def nothing_is_written_while_nothing_changes():
+    addresses = [f"A4:C1:38:00:02:{i:02X}" for i in range(20)]
+    devices = "".join(f"[{a}]\nModel=LYWSD03MMC\nAdvert=mibeacon-encrypted\nInterval=100\nToken={TOKEN}\n"
+                      f"BindKey={BIND_KEY}\n" for a in addresses)
+    with World(devices) as world:
+        world.known(*addresses)
+        give_keys(world, *[(a, BIND_KEY) for a in addresses])
+        world.until(lambda: all((sensor(world, a) or {}).get("KeyState") == "ok" for a in addresses))
+        time.sleep(2)
+        log, before = (world.dir / "daemon.log").stat().st_size, written(world.daemon.pid)
+        time.sleep(10)
+        assert written(world.daemon.pid) == before
+        assert (world.dir / "daemon.log").stat().st_size == log, (world.dir / "daemon.log").read_text()[-2000:]
+
+
+if __name__ == "__main__":
+    sys.exit(harness.main(CASES))
