@@ -155,7 +155,7 @@ end_started (BridgeItem *item, const Job *job)
   const char *message = "";
 
   if (job == NULL)
-    message = "The daemon stopped before the job ended.";
+    message = "The job went away before it ended.";
   else if (!g_str_equal (job->state, "done"))
     message = job->message != NULL && *job->message != '\0' ? job->message : job->state;
   if (*message != '\0')
@@ -794,6 +794,15 @@ drop_old_commands (Bridge *self, BridgeItem *item, gint64 now)
       }
 }
 
+/* A job that nobody has ever seen must not block the thermometer for ever. */
+static void
+drop_lost_job (Bridge *self, BridgeItem *item, gint64 now)
+{
+  if (item->started != NULL && current_job (self, item) == NULL
+      && now - item->taken[item->running] > COMMAND_WAIT_US)
+    end_started (item, NULL);
+}
+
 static gboolean
 on_housekeeping (gpointer data)
 {
@@ -807,6 +816,7 @@ on_housekeeping (gpointer data)
   while (g_hash_table_iter_next (&iter, NULL, (gpointer *) &item))
     {
       drop_old_commands (self, item, now);
+      drop_lost_job (self, item, now);
       /* With keys it would have stayed, also where nobody hears it. */
       if (steady && !item->present && item->told.has_keys && now - item->absent_since >= GRACE_US)
         {

@@ -732,6 +732,98 @@ def a_broker_that_comes_later_is_found():
         assert desk.log().count("WARNING") == 1, desk.log()
 
 
+class FalseBroker:
+    """Answers each connection with the next of the given bytes."""
+
+    def __init__(self, port, answers):
+        self.socket = socket.create_server(("127.0.0.1", port))
+        self.connections, self.answers = [], list(answers)
+
+    def serve(self):
+        for answer in self.answers:
+            connection, _ = self.socket.accept()
+            self.connections.append(connection)
+            connection.recv(4096)
+            try:
+                connection.sendall(answer)
+                if answer:
+                    connection.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+    def close(self):
+        for s in (*self.connections, self.socket):
+            s.close()
+
+
+CONNACK = b"\x20\x02\x00\x00"
+
+
+def publish_packet(to, payload):
+    body = len(to).to_bytes(2, "big") + to + payload
+    assert len(body) < 128
+    return b"\x30" + bytes([len(body)]) + body
+
+
+@case
+def a_broker_that_talks_nonsense_is_left_and_tried_again():
+    with Desk() as desk:
+        desk.start_mock()
+        desk.own()
+        desk.add(**UPDATABLE)
+        liar = FalseBroker(desk.port, [
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            # A message of 256 MB is announced, and never comes.
+            CONNACK + b"\x30\xff\xff\xff\x7f" + bytes(100_000),
+            # Messages that nobody subscribed to, and a topic with a zero and one that is no UTF-8.
+            CONNACK + publish_packet(b"some/where", b"install") + publish_packet(b"", b"x")
+            + publish_packet(b"mitherm/\0/update/set", b"install") + publish_packet(b"mitherm/\xff", b"install")])
+        desk.start_bridge()
+        liar.serve()
+        assert desk.memory() < 100_000
+        liar.close()
+        desk.start_broker()
+        desk.hear(config_topic(ID_A))
+        assert desk.calls_so_far() == []
+        assert desk.log().count("WARNING") <= 4, desk.log()
+
+
+@case
+def a_silent_broker_is_left():
+    with Desk() as desk:
+        desk.start_mock()
+        desk.own()
+        desk.add()
+        silent = FalseBroker(desk.port, [b""])
+        desk.start_bridge()
+        silent.serve()
+        desk.logged("WARNING", 90)
+        silent.close()
+        desk.start_broker()
+        desk.hear(config_topic(ID_A))
+
+
+@case
+def the_real_daemon_may_be_restarted():
+    with Desk(cases.BOUND) as desk:
+        desk.start_sim()
+        desk.start_daemon()
+        desk.known(A)
+        cases.give_keys(desk)
+        desk.start_broker()
+        desk.start_bridge()
+        desk.becomes_retained(topic(ID_A, "availability"), "online")
+        desk.stop_daemon()
+        desk.hear(topic(ID_A, "availability"), lambda p: p == "offline")
+        desk.start_daemon()
+        desk.hear(topic(ID_A, "availability"), lambda p: p == "online")
+        # Past the time in which the bridge decides what was forgotten.
+        desk.logged("the daemon is there")
+        time.sleep(17)
+        assert config_topic(ID_A) in desk.retained()
+        assert "" not in [desk.parse(m) for m in desk.heard.seen if m["topic"] == config_topic(ID_A)]
+
+
 @case
 def hundreds_of_thermometers_are_told():
     with Desk() as desk:
