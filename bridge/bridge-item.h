@@ -28,7 +28,7 @@ typedef struct
   /* The rest belongs to bridge-item.c. */
   BridgeMqtt *mqtt;
   const char *prefix;
-  char *config_sent;
+  char *config_sent; /* its checksum */
   char *sent[BRIDGE_N_TOPICS];
   gint64 sent_us[BRIDGE_N_TOPICS];
   BridgeThermometer readings_sent; /* numbers only */
