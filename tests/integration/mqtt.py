@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import cases
@@ -195,7 +196,7 @@ class Desk(World):
 
     def start_bridge(self, *broker_lines, prefix=None):
         conf = self.dir / "mqtt.conf"
-        conf.write_text("\n".join(["[broker]", "Host=127.0.0.1", f"Port={self.port}", *broker_lines,
+        conf.write_text("\n".join(["[broker]", f"Port={self.port}", "Host=127.0.0.1", *broker_lines,
                                    *(["[discovery]", f"Prefix={prefix}"] if prefix else []), ""]))
         self.bridge = self.spawn("bridge", [BUILD / "bridge" / "mitherm-mqtt", f"--bus={self.bus}",
                                             f"--config={conf}", "--verbose"], stdin=subprocess.DEVNULL,
@@ -434,6 +435,81 @@ def a_press_while_the_link_to_the_broker_is_cut_is_not_lost():
         desk.bridge.send_signal(signal.SIGCONT)
         desk.called("UpdateFromCatalog")
         assert desk.calls_so_far().count("UpdateFromCatalog") == 1
+
+
+class Cable:
+    """A TCP connection to the broker that can be cut."""
+
+    def __init__(self, port):
+        self.target, self.server, self.pairs = port, None, []
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            self.port = s.getsockname()[1]
+        self.plug()
+
+    def plug(self):
+        self.server = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self.accept, args=(self.server,), daemon=True).start()
+
+    def accept(self, server):
+        while True:
+            try:
+                near, _ = server.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self.target))
+            self.pairs += [near, far]
+            for a, b in ((near, far), (far, near)):
+                threading.Thread(target=self.carry, args=(a, b), daemon=True).start()
+
+    @staticmethod
+    def carry(a, b):
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+        except OSError:
+            pass
+
+    def cut(self):
+        for s in (self.server, *self.pairs):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            s.close()
+        self.pairs.clear()
+
+
+@case
+def a_press_while_the_connection_is_broken_runs_once():
+    with Desk() as desk:
+        desk.start_broker()
+        desk.start_mock()
+        desk.own()
+        desk.add(**UPDATABLE)
+        cable = Cable(desk.port)
+        desk.start_bridge(f"Port={cable.port}")
+        desk.hear(topic(ID_A, "state"))
+        desk.tell(do="answer", method="UpdateFromCatalog", path=JOB_PATH)
+        cable.cut()
+        desk.hear(BRIDGE_TOPIC, lambda p: p == "offline")
+        desk.install()
+        desk.install()
+        desk.device(Firmware="1.0.0_0131")
+        cable.plug()
+        desk.called("UpdateFromCatalog")
+        desk.hear(BRIDGE_TOPIC, lambda p: p == "online")
+        desk.start_job()
+        desk.end_job(state="failed", message="The link was lost.")
+        desk.hear(topic(ID_A, "problem"), lambda p: p["last_error"])
+        # One that the broker kept is no second press, though the first has ended.
+        cable.cut()
+        desk.hear(BRIDGE_TOPIC, lambda p: p == "offline")
+        desk.install()
+        cable.plug()
+        desk.logged("duplicate 1")
+        cable.cut()
+        assert desk.calls_so_far() == ["UpdateFromCatalog"]
+        assert desk.retained()[topic(ID_A, "update")]["installed_version"] == "1.0.0_0131"
 
 
 @case
