@@ -36,7 +36,7 @@ typedef struct
 } Command;
 
 extern const Command cmd_activate, cmd_cancel, cmd_image, cmd_info, cmd_jobs, cmd_keys, cmd_list,
-    cmd_login, cmd_monitor, cmd_update;
+    cmd_login, cmd_monitor, cmd_plan, cmd_update;
 
 /**
  * app_parse:

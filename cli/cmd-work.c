@@ -4,6 +4,7 @@
 
 #include "agent.h"
 #include "app.h"
+#include "images.h"
 #include "output.h"
 
 #include <gio/gunixfdlist.h>
@@ -130,55 +131,89 @@ typedef struct
   gboolean activate;
   char *expect_version;
   char *accept;
+  char *envelope;
+  char *command;
   int window;
   char *transport;
 } UpdateOptions;
 
-static GVariant *
-update_options (const UpdateOptions *given)
+static void
+add_update_options (GVariantDict *options, const UpdateOptions *given)
 {
-  g_auto (GVariantDict) options = G_VARIANT_DICT_INIT (NULL);
-
   if (given->activate)
-    g_variant_dict_insert (&options, "activate", "b", TRUE);
+    g_variant_dict_insert (options, "activate", "b", TRUE);
   if (given->expect_version != NULL)
-    g_variant_dict_insert (&options, "expect-version", "s", given->expect_version);
+    g_variant_dict_insert (options, "expect-version", "s", given->expect_version);
   if (given->accept != NULL)
     {
       g_auto (GStrv) risks = g_strsplit (given->accept, ",", -1);
-      g_variant_dict_insert (&options, "accept", "^as", risks);
+      g_variant_dict_insert (options, "accept", "^as", risks);
     }
   if (given->window > 0)
-    g_variant_dict_insert (&options, "window", "u", (guint) given->window);
+    g_variant_dict_insert (options, "window", "u", (guint) given->window);
   if (given->transport != NULL)
-    g_variant_dict_insert (&options, "transport", "s", given->transport);
-  return g_variant_dict_end (&options);
+    g_variant_dict_insert (options, "transport", "s", given->transport);
+}
+
+/* The first image is the call's argument, those after it are an option. */
+static void
+add_images (GVariantDict *options, GVariant *images)
+{
+  GVariantBuilder more;
+
+  if (g_variant_n_children (images) < 2)
+    return;
+  g_variant_builder_init (&more, G_VARIANT_TYPE ("ah"));
+  for (gsize i = 1; i < g_variant_n_children (images); i++)
+    {
+      g_autoptr (GVariant) image = g_variant_get_child_value (images, i);
+
+      g_variant_builder_add_value (&more, image);
+    }
+  g_variant_dict_insert_value (options, "images", g_variant_builder_end (&more));
 }
 
 static ExitStatus
-update_device (App *app, const char *name, const char *path, const UpdateOptions *given)
+update_device (App *app, const char *name, char **paths, int n_paths, const UpdateOptions *given)
 {
   g_autoptr (GUnixFDList) fds = g_unix_fd_list_new ();
   g_autoptr (MithermDBusDevice1) device = NULL;
+  g_autoptr (GVariant) images = NULL;
+  g_autoptr (GVariant) first = NULL;
+  g_autoptr (Agent) agent = NULL;
+  g_auto (GVariantDict) options = G_VARIANT_DICT_INIT (NULL);
   g_autofree char *job = NULL;
   g_autoptr (GError) error = NULL;
   ExitStatus status;
   gboolean called;
-  int fd = app_open_file (path, &status);
 
-  if (fd < 0)
+  images = images_open (fds, paths, n_paths, &status);
+  if (images == NULL || !images_add_file (fds, &options, "envelope", given->envelope, &status))
     return status;
-  called = g_unix_fd_list_append (fds, fd, &error) >= 0;
-  close (fd);
-  if (!called)
-    return app_report (app, error);
+  add_update_options (&options, given);
+  add_images (&options, images);
   device = app_find_device (app, name, &status);
-  if (device == NULL)
+  if (device == NULL
+      || (given->command != NULL && (agent = agent_new (app, given->command, &status)) == NULL))
     return status;
-  called = mitherm_dbus_device1_call_update_sync (device, g_variant_new_handle (0),
-                                                  update_options (given), CALL_FLAGS, -1, fds, &job,
-                                                  NULL, NULL, &error);
+  first = g_variant_get_child_value (images, 0);
+  called = mitherm_dbus_device1_call_update_sync (device, first, g_variant_dict_end (&options),
+                                                  CALL_FLAGS, -1, fds, &job, NULL, NULL, &error);
   return follow (app, called, job, error);
+}
+
+static ExitStatus
+check_and_update (App *app, int argc, char **argv, const UpdateOptions *given)
+{
+  int first = argc > 2 ? 2 : 1;
+
+  if (argc < 2 || argc - first > IMAGES_MAX)
+    return app_usage (&cmd_update, "update takes a thermometer and one to eight images");
+  if (given->window < 0)
+    return app_usage (&cmd_update, "--window is negative");
+  if (given->command != NULL && detach)
+    return app_usage (&cmd_update, DETACHED_AGENT);
+  return update_device (app, argc > 2 ? argv[1] : NULL, argv + first, argc - first, given);
 }
 
 static ExitStatus
@@ -188,11 +223,12 @@ run_update (App *app, int argc, char **argv)
   const GOptionEntry entries[] = {
     { "activate", 'a', 0, G_OPTION_ARG_NONE, &given.activate, "Register first if it is not bound",
       NULL },
-    { "expect-version", 0, 0, G_OPTION_ARG_STRING, &given.expect_version,
-      "Version that must answer afterwards, where the file does not tell", "VERSION" },
+    EXPECT_ENTRY (&given.expect_version),
     { "accept", 0, 0, G_OPTION_ARG_STRING, &given.accept,
       "Risks taken: wrong-hardware, unsigned, battery-low, unknown-version, downgrade",
       "RISK,..." },
+    ENVELOPE_ENTRY (&given.envelope),
+    CREDENTIAL_ENTRY (&given.command),
     { "window", 0, 0, G_OPTION_ARG_INT, &given.window, "Blocks between two reads (8)", "BLOCKS" },
     { "transport", 0, 0, G_OPTION_ARG_STRING, &given.transport, "auto, telink or mible", "NAME" },
     DETACH_ENTRY,
@@ -201,21 +237,19 @@ run_update (App *app, int argc, char **argv)
   ExitStatus status;
 
   app_parse (app, &cmd_update, entries, &argc, &argv);
-  if (argc < 2 || argc > 3)
-    status = app_usage (&cmd_update, "update takes a thermometer and an image");
-  else if (given.window < 0)
-    status = app_usage (&cmd_update, "--window is negative");
-  else
-    status = update_device (app, argc == 3 ? argv[1] : NULL, argv[argc - 1], &given);
+  status = check_and_update (app, argc, argv, &given);
   g_free (given.expect_version);
   g_free (given.accept);
+  g_free (given.envelope);
+  g_free (given.command);
   g_free (given.transport);
   return status;
 }
 
 const Command cmd_update
-    = { "update", "[DEV] IMAGE", "send firmware to a thermometer",
+    = { "update", "[DEV] IMAGE...", "send firmware to a thermometer",
         DEV_HELP
         "Done means that the new version has answered after the restart. Whatever cannot be\n"
-        "checked before the first byte is refused unless its risk is named by --accept.",
+        "checked before the first byte is refused unless its risk is named by --accept. Several\n"
+        "images are several hops of one job, in the order that plan tells; DEV is needed then.",
         run_update };

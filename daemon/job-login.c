@@ -187,7 +187,7 @@ try_login (MithermJob *self, const GError *error)
   set = g_ptr_array_index (self->login_sets, self->login_index);
   mitherm_job_run (self,
                    mi_login_new (mi_runner_get_sizes (self->runner), set->keys.token,
-                                 mi_crypto_random, NULL, FALSE),
+                                 mi_crypto_random, NULL, self->login_explores),
                    on_login);
 }
 

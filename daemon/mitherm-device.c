@@ -337,18 +337,11 @@ login (GDBusMethodInvocation *invocation, GObject *object)
 static gboolean
 read_handle (GDBusMethodInvocation *invocation, gint handle, GPtrArray *files, GError **error)
 {
-  GDBusMessage *message = g_dbus_method_invocation_get_message (invocation);
-  int fd = mitherm_file_get_fd (g_dbus_message_get_unix_fd_list (message), handle, error);
-  GBytes *bytes;
+  GBytes *bytes = mitherm_file_take (invocation, handle, "image", error);
 
-  if (fd < 0)
-    return FALSE;
-  bytes = mitherm_file_read (fd, "image", error);
-  close (fd);
-  if (bytes == NULL)
-    return FALSE;
-  g_ptr_array_add (files, bytes);
-  return TRUE;
+  if (bytes != NULL)
+    g_ptr_array_add (files, bytes);
+  return bytes != NULL;
 }
 
 static gboolean
@@ -403,6 +396,8 @@ update (GDBusMethodInvocation *invocation, GObject *object)
   g_autoptr (GVariant) more = NULL;
   g_autofree char *expect = NULL;
   g_autofree char *transport = NULL;
+  g_autoptr (GBytes) wrapping = NULL;
+  gint envelope = -1;
   g_auto (GStrv) risks = NULL;
   MithermUpdateOptions wanted = { 0 };
   const MithermOption known[] = {
@@ -412,14 +407,18 @@ update (GDBusMethodInvocation *invocation, GObject *object)
     { "images", "ah", &more },
     { "window", "u", &wanted.window },
     { "transport", "s", &transport },
+    { "envelope", "h", &envelope },
   };
   GError *error = NULL;
   MithermJob *job = NULL;
 
   if (mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error)
       && parse_risks (risks, &wanted.accept, &error)
-      && read_images (invocation, more, files, &error))
+      && read_images (invocation, more, files, &error)
+      && (envelope < 0
+          || (wrapping = mitherm_file_take (invocation, envelope, "envelope", &error)) != NULL))
     {
+      wanted.envelope = wrapping;
       wanted.expect_version = expect;
       wanted.transport = transport;
       job = mitherm_job_update_new (self, files, &wanted, &error);

@@ -84,7 +84,7 @@ next_by_code (const GError *error)
     case MITHERM_ERROR_NOT_FOUND:
       return "Check that it is near, and that a Bluetooth adapter is there and powered.";
     case MITHERM_ERROR_NOT_SIGNED:
-      return "Take a signed image, or accept the risk unsigned.";
+      return "Take a signed image, give an envelope, or accept the risk unsigned.";
     case MITHERM_ERROR_STORAGE:
       return "Make room or repair the state directory, then try again.";
     case MITHERM_ERROR_UNSUPPORTED:

@@ -91,6 +91,20 @@ mitherm_file_read (int fd, const char *what, GError **error)
   return g_bytes_new_with_free_func (array->data, array->len, wipe_bytes, array);
 }
 
+GBytes *
+mitherm_file_take (GDBusMethodInvocation *invocation, gint handle, const char *what, GError **error)
+{
+  GDBusMessage *message = g_dbus_method_invocation_get_message (invocation);
+  int fd = mitherm_file_get_fd (g_dbus_message_get_unix_fd_list (message), handle, error);
+  GBytes *bytes;
+
+  if (fd < 0)
+    return NULL;
+  bytes = mitherm_file_read (fd, what, error);
+  close (fd);
+  return bytes;
+}
+
 typedef struct
 {
   int fd;

@@ -27,6 +27,10 @@ int mitherm_file_get_fd (GUnixFDList *list, gint handle, GError **error);
  */
 GBytes *mitherm_file_read (int fd, const char *what, GError **error);
 
+/* mitherm_file_read() of the descriptor that the call has as @handle. */
+GBytes *mitherm_file_take (GDBusMethodInvocation *invocation, gint handle, const char *what,
+                           GError **error);
+
 /**
  * mitherm_file_write_async:
  * @fd: (transfer full): file, memfd or pipe

@@ -79,18 +79,21 @@ mitherm_fit_check_file (MiModels *models, MiImage *image, MithermRisk accept, GE
 static gboolean
 check_limit (const MithermTarget *target, MiImage *image, GError **error)
 {
-  guint32 size = mi_image_get_blocks (image) * BLOCK_LEN;
+  gsize size = target->size != 0 ? target->size : (gsize) mi_image_get_blocks (image) * BLOCK_LEN;
   guint32 limit = target->model != NULL ? mi_model_get_limit (target->model) : 0;
 
   if (target->model == NULL && !target->complete)
+    return TRUE;
+  if (g_strcmp0 (target->transport, "mible") == 0) /* the device knows its bank and says so */
     return TRUE;
   if (limit == 0)
     limit = LIMIT_DEFAULT;
   if (size <= limit)
     return TRUE;
   g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_BAD_IMAGE,
-               "The image takes %u bytes, but %s has room for %u. Take a smaller image.", size,
-               target->model != NULL ? mi_model_get_name (target->model) : "the thermometer",
+               "The image takes %" G_GSIZE_FORMAT
+               " bytes, but %s has room for %u. Take a smaller image.",
+               size, target->model != NULL ? mi_model_get_name (target->model) : "the thermometer",
                limit);
   return FALSE;
 }
@@ -121,19 +124,31 @@ check_hardware (MiModels *models, const MithermTarget *target, MiImage *image, M
   return FALSE;
 }
 
+#define WAYS                                                                                       \
+  "Ways that exist: an image signed by the vendor (for custom firmware often as a first hop); a "  \
+  "signature envelope (option envelope), which the thermometer itself judges; or to accept the "   \
+  "risk unsigned: after a refusal the thermometer may be silent until its battery was out."
+
 static gboolean
 check_signature (MiModels *models, const MithermTarget *target, MiImage *image, MithermRisk accept,
                  GError **error)
 {
   MiSigned state = mi_models_get_signed (models, target->model, target->running);
+  gboolean mible = g_strcmp0 (target->transport, "mible") == 0;
 
-  if (mi_image_is_signed (image) || (accept & MITHERM_RISK_UNSIGNED) != 0
-      || (target->running == NULL && !target->complete) || state == MI_SIGNED_NOT_REQUIRED)
+  if (mi_image_is_signed (image) || target->envelope || (accept & MITHERM_RISK_UNSIGNED) != 0)
+    return TRUE;
+  if (mible) /* protocol/ota-mible.md: tag, certificates and signature are always checked */
+    {
+      g_set_error_literal (error, MITHERM_ERROR, MITHERM_ERROR_NOT_SIGNED,
+                           "The image carries no valid signature, and by the transport mible the "
+                           "thermometer takes signed images only. " WAYS);
+      return FALSE;
+    }
+  if ((target->running == NULL && !target->complete) || state == MI_SIGNED_NOT_REQUIRED)
     return TRUE;
   g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_NOT_SIGNED,
-               "The image carries no valid signature, and the running firmware (%s) %s. Take a "
-               "signed image, or accept the risk unsigned: after a refusal the thermometer may be "
-               "silent until its battery was out.",
+               "The image carries no valid signature, and the running firmware (%s) %s. " WAYS,
                target->running != NULL ? target->running : "unknown",
                state == MI_SIGNED_REQUIRED ? "demands one" : "may demand one");
   return FALSE;

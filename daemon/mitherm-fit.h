@@ -10,8 +10,11 @@ typedef struct
 {
   const MiModel *model;
   const char *hardware;
-  const char *running; /* version */
-  gboolean complete;   /* it has been asked: what is unknown now stays unknown */
+  const char *running;   /* version */
+  gboolean complete;     /* it has been asked: what is unknown now stays unknown */
+  const char *transport; /* "telink", "mible"; NULL: not chosen yet */
+  gsize size;            /* bytes of the upload; 0: the image's */
+  gboolean envelope;     /* the upload has an envelope around the image: the device decides */
 } MithermTarget;
 
 /**

@@ -34,6 +34,7 @@ typedef struct
 {
   gboolean has_mi;    /* service 0xFE95 with opcodes and authentication data: stock firmware */
   gboolean has_ota;   /* Telink OTA */
+  gboolean has_dfu;   /* mible DFU */
   char *version;      /* 0x0004 */
   char *model;        /* 2A24 */
   char *serial;       /* 2A25 */
@@ -98,10 +99,11 @@ struct _MithermJob
   GPtrArray *login_sets; /* MithermKeySet, in the order in which they are tried */
   guint login_index;
   guint login_repeats;
+  gboolean login_explores; /* larger fragments are worth the time */
 
   MithermJobStep register_next;
-  GError *storage_error; /* why keys could not be made durable */
-  char *caller;          /* (nullable) */
+  GError *storage_error;                /* why keys could not be made durable */
+  char *caller;                         /* (nullable) */
   GCancellable *credential_cancellable; /* while an agent is asked */
   MiKeys credential_keys;               /* for which it is asked */
   GError *credential_error;             /* why there is no credential */
@@ -125,6 +127,8 @@ void mitherm_job_set_limit (MithermJob *self, guint seconds);
 void mitherm_job_note (MithermJob *self, const char *format, ...) G_GNUC_PRINTF (2, 3);
 void mitherm_job_result_string (MithermJob *self, const char *key, const char *value);
 void mitherm_job_result_uint (MithermJob *self, const char *key, guint value);
+void mitherm_job_result_flag (MithermJob *self, const char *key, gboolean value);
+void mitherm_job_result_strings (MithermJob *self, const char *key, GPtrArray *values);
 
 /* Something happened: the limit of the state starts again. */
 void mitherm_job_touch (MithermJob *self);

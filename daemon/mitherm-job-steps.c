@@ -348,6 +348,8 @@ mitherm_job_read_facts (MithermJob *self, MithermJobStep next)
   self->readout.has_mi = mi_link_get_flags (self->link, MI_CHANNEL_CONTROL) != 0
                          && mi_link_get_flags (self->link, MI_CHANNEL_AUTH) != 0;
   self->readout.has_ota = mi_link_get_flags (self->link, MI_CHANNEL_OTA) != 0;
+  self->readout.has_dfu = mi_link_get_flags (self->link, MI_CHANNEL_DFU_CONTROL) != 0
+                          && mi_link_get_flags (self->link, MI_CHANNEL_DFU_DATA) != 0;
   self->read_index = 0;
   read_next (self, next);
 }

@@ -118,6 +118,20 @@ mitherm_job_result_uint (MithermJob *self, const char *key, guint value)
   g_variant_dict_insert (&self->result, key, "u", value);
 }
 
+void
+mitherm_job_result_flag (MithermJob *self, const char *key, gboolean value)
+{
+  g_variant_dict_insert (&self->result, key, "b", value);
+}
+
+void
+mitherm_job_result_strings (MithermJob *self, const char *key, GPtrArray *values)
+{
+  g_variant_dict_insert_value (
+      &self->result, key,
+      g_variant_new_strv ((const char *const *) values->pdata, (gssize) values->len));
+}
+
 static void
 close_result (MithermJob *self)
 {

@@ -40,6 +40,7 @@ gboolean mitherm_risk_from_string (const char *name, MithermRisk *out);
  * @accept: risks taken
  * @window: blocks between two reads, 0: the default
  * @transport: (nullable): "auto", "telink" or "mible"
+ * @envelope: (nullable): signature envelope around the last image
  */
 typedef struct
 {
@@ -48,6 +49,7 @@ typedef struct
   MithermRisk accept;
   guint window;
   const char *transport;
+  GBytes *envelope;
 } MithermUpdateOptions;
 
 /* @files: (element-type GBytes): one for each hop */

@@ -19,12 +19,15 @@
 #include "mitherm-keyfile.h"
 #include "mitherm-log.h"
 #include "mitherm-options.h"
+#include "mitherm-plan.h"
 #include "mitherm-sensor.h"
 #include "mitherm-tree.h"
 
 #define ROOT_PATH   "/org/mitherm"
 #define EXPIRY_S    600
 #define DEVICES_MAX 2000
+/* As many hops has an update. */
+#define PLAN_IMAGES_MAX 8
 /* Rssi and LastSeen of one thermometer are signalled at most this often. */
 #define FLUSH_MS 1000
 #define TRIM_MS  1500
@@ -493,14 +496,9 @@ get_fd (GDBusMethodInvocation *invocation, GError **error)
 static GBytes *
 read_argument (GDBusMethodInvocation *invocation, const char *what, GError **error)
 {
-  int fd = get_fd (invocation, error);
-  GBytes *bytes;
+  g_autoptr (GVariant) handle = get_argument (invocation, 0);
 
-  if (fd < 0)
-    return NULL;
-  bytes = mitherm_file_read (fd, what, error);
-  close (fd);
-  return bytes;
+  return mitherm_file_take (invocation, g_variant_get_handle (handle), what, error);
 }
 
 MiImage *
@@ -655,6 +653,68 @@ on_export_keys (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation
   MithermManager *self = user_data;
 
   mitherm_manager_authorize (self, invocation, "export-secrets", export_keys, G_OBJECT (self));
+  return TRUE;
+}
+
+/* Plans */
+
+static gboolean
+read_plan_images (MithermManager *self, GDBusMethodInvocation *invocation, GPtrArray *images,
+                  GError **error)
+{
+  g_autoptr (GVariant) handles = get_argument (invocation, 1);
+  gsize n = g_variant_n_children (handles);
+
+  if (n == 0 || n > PLAN_IMAGES_MAX)
+    {
+      g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_INVALID_ARGS,
+                   "A plan is made for 1 to %d images, not for %" G_GSIZE_FORMAT ".",
+                   PLAN_IMAGES_MAX, n);
+      return FALSE;
+    }
+  for (gsize i = 0; i < n; i++)
+    {
+      g_autoptr (GVariant) handle = g_variant_get_child_value (handles, i);
+      g_autoptr (GBytes) file
+          = mitherm_file_take (invocation, g_variant_get_handle (handle), "image", error);
+
+      if (file == NULL)
+        return FALSE;
+      g_ptr_array_add (images, mitherm_manager_new_image (self, file));
+    }
+  return TRUE;
+}
+
+/* Changes nothing, so that nobody is asked for leave. */
+static gboolean
+on_plan (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation, GUnixFDList *fds,
+         const char *path, GVariant *handles, GVariant *options, gpointer user_data)
+{
+  MithermManager *self = user_data;
+  g_autoptr (GPtrArray) images = g_ptr_array_new_with_free_func ((GDestroyNotify) mi_image_unref);
+  g_autoptr (GBytes) envelope = NULL;
+  g_autoptr (MiPlan) plan = NULL;
+  g_autofree char *expect = NULL;
+  gint handle = -1;
+  const MithermOption known[]
+      = { { "expect-version", "s", &expect }, { "envelope", "h", &handle } };
+  const char *address = NULL;
+  MithermTarget target;
+  GError *error = NULL;
+
+  if (!mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error)
+      || !find_by_path (self, path, &address, &error)
+      || !read_plan_images (self, invocation, images, &error)
+      || (handle >= 0
+          && (envelope = mitherm_file_take (invocation, handle, "envelope", &error)) == NULL))
+    {
+      g_dbus_method_invocation_take_error (invocation, error);
+      return TRUE;
+    }
+  mitherm_plan_get_target (g_hash_table_lookup (self->devices, address), &target);
+  plan = mitherm_plan_new (self, &target, images, envelope, expect);
+  g_dbus_method_invocation_return_value (invocation,
+                                         g_variant_new ("(@aa{sv})", mi_plan_to_variant (plan)));
   return TRUE;
 }
 
@@ -822,6 +882,7 @@ make_skeleton (MithermManager *self)
   g_signal_connect (skeleton, "handle-import-keys", G_CALLBACK (on_import_keys), self);
   g_signal_connect (skeleton, "handle-export-keys", G_CALLBACK (on_export_keys), self);
   g_signal_connect (skeleton, "handle-set-discovery", G_CALLBACK (on_set_discovery), self);
+  g_signal_connect (skeleton, "handle-plan", G_CALLBACK (on_plan), self);
   g_signal_connect (skeleton, "handle-register-credential-agent", G_CALLBACK (on_register_agent),
                     self);
   g_signal_connect (skeleton, "handle-unregister-credential-agent",

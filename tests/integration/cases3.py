@@ -9,6 +9,7 @@ import sys
 import time
 
 import harness
+import signing
 from cases import A, BIND_KEY, BOUND, DID, ONE, TOKEN, give_keys, last, refused, same_keys, updated
 from cloud_service import VECTORS, CloudService, session_text
 from harness import World, custom_image, firmware, image
@@ -250,6 +251,281 @@ def what_the_service_refuses_is_told():
         result = world.ctl("activate", cloud_command(world, service), A, expect=1)
         assert "CredentialRefused" in result.err and "no such model" in result.err, result
         assert world.device_state(A)["registered"] is False
+
+
+# --- updates ---------------------------------------------------------------------------------------
+
+IMAGE_CONFIG = f"[images]\nRootKey={signing.VENDOR_ROOT};{signing.ROOT}\n"
+LYWSD = BOUND + f"ImageRootKey={signing.ROOT}\n"
+NEW = LYWSD.replace("1.0.0_0130", "2.1.1_0159")
+
+
+class Signed(Rooted):
+    """The daemon trusts the test authority for images, too; the thermometer is bound, with its keys stored."""
+
+    def __init__(self, devices, **more):
+        super().__init__(devices, config=IMAGE_CONFIG, **more)
+
+    def __enter__(self):
+        super().__enter__()
+        self.known(A)
+        give_keys(self)
+        return self
+
+
+def signed_image(world, version="2.1.1_0160", seed=23, size=20004):
+    return world.file(f"{version}.bin", signing.sign(image(size, seed, text="1.0.0_0001"), version))
+
+
+@case
+def a_two_hop_plan_ends_at_the_second_image():
+    with Signed(LYWSD.replace("LYWSD03MMC", "LYWSD03MMC\nHardware=B1.4")) as world:
+        try:
+            first = firmware("Original_OTA_Xiaomi_LYWSD03MMC_v2.1.1_0159c.bin")
+        except harness.Skip:
+            first = signed_image(world, "2.1.1_0159", seed=24)
+        second = signed_image(world)
+        done = last(world.ctl("--json", "update", A, first, second))
+        assert done["State"] == "done" and done["Hop"] == 2 and done["Hops"] == 2, done
+        result = done["Result"]
+        assert result["versions"] == ["2.1.1_0159", "2.1.1_0160"] and result["proof"] == "version", result
+        assert result["version-before"] == "1.0.0_0130" and result["version"] == "2.1.1_0160", result
+        assert not result.get("device-decides"), result
+        state = world.device_state(A)
+        assert state["version"] == "2.1.1_0160" and state["auth_version"] == 2, state
+        assert last(world.ctl("--json", "login", A))["Result"]["keys"] == "current"
+
+
+@case
+def the_real_signed_image_satisfies_a_thermometer_of_2_1_1():
+    with World(BOUND.replace("1.0.0_0130", "2.1.1_0158")) as world:
+        path = firmware("Original_OTA_Xiaomi_LYWSD03MMC_v2.1.1_0159c.bin")
+        world.known(A)
+        give_keys(world)
+        updated(world, path, "2.1.1_0159")
+
+
+@case
+def an_unsigned_image_is_refused_before_connecting_and_the_ways_are_told():
+    with Signed(NEW) as world:
+        world.ctl("info", "--read", A)
+        jobs = world.ctl("--json", "jobs").out.count('"Kind"')
+        result = refused(world, custom_image(20004), "NotSigned")
+        for way in ("signed by the vendor", "envelope", "risk unsigned"):
+            assert way in result.err, result
+        assert world.ctl("--json", "jobs").out.count('"Kind"') == jobs
+        tampered = bytearray(signed_image(world).read_bytes())
+        tampered[0x900] ^= 1
+        tampered[0x4E20 - 4 + 4:0x4E24] = b""  # no change of length: the CRC of the body is wrong now
+        refused(world, bytes(tampered), "BadImage")
+
+
+@case
+def an_image_signed_by_another_authority_is_refused():
+    with World(NEW) as world:
+        world.known(A)
+        give_keys(world)
+        world.ctl("info", "--read", A)
+        result = world.ctl("update", A, signed_image(world), expect=4)
+        assert "BadImage" in result.err or "NotSigned" in result.err, result
+
+
+@case
+def under_an_envelope_the_device_decides_and_may_accept():
+    with Signed(NEW + "AcceptEnvelope=true\n") as world:
+        world.ctl("info", "--read", A)
+        envelope = world.file("envelope.bin", signing.ENVELOPE)
+        path = world.file("custom.bin", custom_image(20004))
+        running = world.ctl("--json", "update", f"--envelope={envelope}", "--expect-version=V5.8", A, path, expect=None)
+        done = last(running)
+        assert done["Result"]["device-decides"] is True, done
+        assert any("decides" in note for note in done["Result"]["notes"]), done
+        banks = world.device_state(A)["banks"]
+        assert any(b["written"] > 20004 + 1000 for b in banks), banks
+        assert done["State"] == "done" and "5.8" in done["Result"]["version"], done
+
+
+@case
+def under_an_envelope_the_device_may_refuse():
+    with Signed(NEW + "OnReject=restart\n") as world:
+        world.ctl("info", "--read", A)
+        envelope = world.file("envelope.bin", signing.ENVELOPE)
+        result = world.ctl("update", f"--envelope={envelope}", A, world.file("c.bin", custom_image(20004)), expect=1)
+        assert "NotUpdated" in result.err and "decides itself" in result.err, result
+        assert world.device_state(A)["version"] == "2.1.1_0159"
+        world.ctl("update", f"--envelope={world.file('e.bin', signing.ENVELOPE[:-3])}", A, world.dir / "c.bin", expect=4)
+
+
+@case
+def with_the_risk_unsigned_a_refusal_is_not_updated():
+    with Signed(NEW + "OnReject=restart\n") as world:
+        world.ctl("info", "--read", A)
+        path = world.file("c.bin", custom_image(20004))
+        result = world.ctl("--json", "update", "--accept=unsigned", A, path, expect=1)
+        done = last(result)
+        assert done["Error"].endswith("NotUpdated") and done["Result"]["device-decides"] is True, done
+
+
+@case
+def mible_updates_what_has_no_other_service():
+    model = "xiaomi.sensor_ht.test"
+    device = f"[{A}]\nModel=XMWSDJ04MMC\nFirmware=1.0.0_0010\nToken={TOKEN}\nBindKey={BIND_KEY}\nDid={DID}\n" \
+             f"ImageRootKey={signing.ROOT}\n"
+    with Signed(device) as world:
+        data = signing.sign(image(20004, 25, text="1.0.0_0001").replace(b"LYWSD03MMC", b"XMWSDJ04MM"), "1.0.0_0012",
+                            0x1203, model)
+        body = bytearray(data[:20004])
+        body[-4:] = harness.crc32(bytes(body[:-4])).to_bytes(4, "little")
+        path = world.file("mible.bin", signing.sign(bytes(body), "1.0.0_0012", 0x1203, model))
+        refused(world, image(20004), "NotSigned", "--accept=wrong-hardware")
+        done = last(world.ctl("--json", "update", A, path))
+        assert done["State"] == "done" and done["Result"]["transport"] == "mible", done
+        assert done["Result"]["version"] == "1.0.0_0012" and done["Result"]["proof"] == "version", done
+        assert world.device_state(A)["version"] == "1.0.0_0012"
+
+
+@case
+def an_interrupted_mible_update_is_resumed():
+    device = f"[{A}]\nModel=XMWSDJ04MMC\nFirmware=1.0.0_0010\nToken={TOKEN}\nBindKey={BIND_KEY}\nDid={DID}\n" \
+             f"ImageRootKey={signing.ROOT}\n"
+    with Signed(device) as world:
+        path = world.file("mible.bin", signing.sign(image(20004, 25, text="1.0.0_0001"), "1.0.0_0012", 0x1203, "x.y"))
+        world.control(device=A, do="fault", spec=">cut@200")
+        done = last(world.ctl("--json", "update", "--accept=wrong-hardware", A, path))
+        assert done["State"] == "done" and done["Result"]["attempts"] == 2, done
+
+
+@case
+def mible_is_taken_where_it_is_asked_for():
+    device = LYWSD + "Dfu=2\n"
+    with Signed(device) as world:
+        path = signed_image(world)
+        result = world.ctl("update", "--transport=mible", A, world.file("u.bin", custom_image(20004)), expect=4)
+        assert "NotSigned" in result.err, result
+        done = last(world.ctl("--json", "update", "--transport=mible", A, path))
+        assert done["State"] == "done" and done["Result"]["transport"] == "mible", done
+        done = last(world.ctl("--json", "update", A, signed_image(world, "2.1.1_0161", 30)))
+        assert done["State"] == "done" and done["Result"]["transport"] == "telink", done
+
+
+@case
+def a_transport_that_is_not_offered_is_unsupported():
+    with Signed(LYWSD) as world:
+        result = world.ctl("update", "--transport=mible", A, signed_image(world), expect=4)
+        assert "Unsupported" in result.err and "mible" in result.err, result
+
+
+@case
+def a_plan_tells_hops_risks_and_reasons():
+    with Signed(NEW) as world:
+        world.ctl("info", "--read", A)
+        signed, custom = signed_image(world), world.file("custom.bin", custom_image(20004))
+        hops = world.ctl("--json", "plan", A, signed, custom).json()[0]
+        assert [h["image"] for h in hops] == [0, 1], hops
+        assert hops[0]["from"] == "2.1.1_0159" and hops[0]["to"] == "2.1.1_0160", hops
+        assert hops[0]["risks"] == [] and hops[0]["device-decides"] is False, hops
+        assert hops[0]["transport"] == "telink" and hops[0]["refusal"] == "none", hops
+        assert hops[1]["from"] == "2.1.1_0160" and hops[1]["signed"] == "required", hops
+        assert hops[1]["device-decides"] is True and hops[1]["risks"] == ["unsigned"], hops
+        text = world.ctl("plan", A, custom).out
+        for part in ("2.1.1_0159 -> V5.8", "device decides", "--accept=unsigned", "atc#364", "pvvx#781"):
+            assert part in text, text
+        envelope = world.file("envelope.bin", signing.ENVELOPE)
+        hop, = world.ctl("--json", "plan", f"--envelope={envelope}", A, custom).json()[0]
+        assert hop["risks"] == [] and hop["device-decides"] is True and hop["size"] > 20016, hop
+        world.ctl("plan", A, "/nonexistent", expect=2)
+        world.ctl("plan", expect=2)
+        assert world.ctl("--json", "jobs").out.count('"Kind":"update"') == 0
+
+
+RULES = """[rule first]
+Model=LYWSD03MMC
+From=<2
+To=>=2.1.1,>=2.1.1_0160
+Action=via 1.0.0_0150
+Text=Take 0150 first.
+
+[rule bad]
+Model=LYWSD03MMC
+To=custom,=5.7
+Action=refuse
+Text=That one is known to be bad.
+Source=test#1
+
+[rule careful]
+Model=LYWSD03MMC
+To=custom,=5.6
+Action=risk unknown-version
+Text=Nobody knows.
+
+[rule strong]
+Model=LYWSD03MMC
+To=custom,=5.5
+Action=min-battery 2900
+Text=It needs a strong battery.
+
+[rule told]
+Model=LYWSD03MMC
+To=custom,=5.8
+Action=note
+Text=Read this note.
+"""
+
+
+class Ruled(Signed):
+    """With rules of its own in a data folder."""
+
+    def start_daemon(self, *more):
+        data = self.dir / "data"
+        if not data.exists():
+            harness.shutil.copytree(harness.TOP / "data" / "models.d", data / "models.d")
+            (data / "rules.d").mkdir()
+            (data / "rules.d" / "test.conf").write_text(RULES)
+        super().start_daemon(f"--data-dir={data}", *more)
+
+
+@case
+def rules_refuse_ask_and_tell():
+    with Ruled(BOUND + f"ImageRootKey={signing.ROOT}\nBattery=80\n") as world:
+        result = refused(world, custom_image(text="V5.7"), "BadImage")
+        assert "known to be bad" in result.err, result
+        result = refused(world, custom_image(text="V5.6"), "BadImage")
+        assert "Nobody knows" in result.err and "unknown-version" in result.err, result
+        result = refused(world, custom_image(text="V5.5"), "BatteryLow")
+        assert "2900" in result.err, result
+        done = updated(world, custom_image(text="V5.8"), "V5.8")
+        assert "Read this note." in done["Result"]["notes"], done
+
+
+@case
+def an_image_that_must_come_first_is_sent_first():
+    with Ruled(LYWSD) as world:
+        target, between = signed_image(world), world.file("0150.bin", image(8196, 40, text="1.0.0_0150"))
+        world.ctl("info", "--read", A)
+        result = world.ctl("update", A, target, expect=4)
+        assert "1.0.0_0150" in result.err, result
+        hops = world.ctl("--json", "plan", A, target, between).json()[0]
+        assert [h["image"] for h in hops] == [1, 0], hops
+        done = last(world.ctl("--json", "update", A, target, between))
+        assert done["Result"]["versions"] == ["1.0.0_0150", "2.1.1_0160"], done
+
+
+@case
+def a_thermometer_asked_late_gets_its_images_in_order():
+    with Ruled(LYWSD) as world:
+        target, between = signed_image(world), world.file("0150.bin", image(8196, 40, text="1.0.0_0150"))
+        done = last(world.ctl("--json", "update", A, target, between))
+        assert done["Result"]["versions"] == ["1.0.0_0150", "2.1.1_0160"], done
+
+
+@case
+def update_registers_with_a_credential():
+    devices = V2 + f"ImageRootKey={signing.ROOT}\n"
+    with Rooted(devices, config=IMAGE_CONFIG + f"[registration]\nRootKey={ROOT}\n") as world:
+        world.known(A)
+        done = last(world.ctl("--json", "update", "--activate", command("good"), A, signed_image(world)))
+        assert done["State"] == "done" and done["Result"]["version"] == "2.1.1_0160", done
+        same_keys(world)
 
 
 if __name__ == "__main__":
