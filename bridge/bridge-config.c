@@ -10,14 +10,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEFAULT_PATH    MITHERM_CONF_DIR "/mqtt.conf"
-#define DEFAULT_HOST    "localhost"
-#define DEFAULT_PREFIX  "homeassistant"
-#define PORT_PLAIN      1883
-#define PORT_TLS        8883
-#define SECRET_MAX      1024
-#define PREFIX_MAX      128
-#define INVALID(e, ...) g_set_error (e, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, __VA_ARGS__)
+#define DEFAULT_PATH   MITHERM_CONF_DIR "/mqtt.conf"
+#define DEFAULT_HOST   "localhost"
+#define DEFAULT_PREFIX "homeassistant"
+#define PORT_PLAIN     1883
+#define PORT_TLS       8883
+#define SECRET_MAX     1024
+#define PREFIX_MAX     128
+
+static gboolean G_GNUC_PRINTF (2, 3) invalid (GError **error, const char *format, ...)
+{
+  va_list args;
+
+  va_start (args, format);
+  g_propagate_error (error,
+                     g_error_new_valist (G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, format, args));
+  va_end (args);
+  return FALSE;
+}
 
 void
 bridge_config_free (BridgeConfig *self)
@@ -74,7 +84,7 @@ check_names (GKeyFile *file, GError **error)
           for (gsize n = 0; n < G_N_ELEMENTS (known); n++)
             found |= g_str_equal (name, known[n]);
           if (!found)
-            return INVALID (error, "there is no key %s in group [%s]", keys[k], groups[i]), FALSE;
+            return invalid (error, "there is no key %s in group [%s]", keys[k], groups[i]);
         }
     }
   return TRUE;
@@ -100,11 +110,11 @@ read_broker (BridgeConfig *self, GKeyFile *file, GError **error)
       port = self->tls ? PORT_TLS : PORT_PLAIN;
     }
   if (port < 1 || port > G_MAXUINT16)
-    return INVALID (error, "Port must be 1 to 65535, not %d", port), FALSE;
+    return invalid (error, "Port must be 1 to 65535, not %d", port);
   self->port = (guint16) port;
   self->ca_file = get_text (file, "broker", "CAFile");
   if (self->ca_file != NULL && !self->tls)
-    return INVALID (error, "CAFile needs TLS=true"), FALSE;
+    return invalid (error, "CAFile needs TLS=true");
   return TRUE;
 }
 
@@ -118,7 +128,7 @@ read_prefix (BridgeConfig *self, GKeyFile *file, GError **error)
     self->prefix[strlen (self->prefix) - 1] = '\0';
   if (*self->prefix == '\0' || strlen (self->prefix) > PREFIX_MAX || *self->prefix == '$'
       || strpbrk (self->prefix, "+#") != NULL || !g_utf8_validate (self->prefix, -1, NULL))
-    return INVALID (error, "Prefix is no topic: \"%s\"", self->prefix), FALSE;
+    return invalid (error, "Prefix is no topic: \"%s\"", self->prefix);
   return TRUE;
 }
 
@@ -135,9 +145,9 @@ read_secret (const char *path, char *buffer, gsize size, GError **error)
     g_set_error (error, G_FILE_ERROR, g_file_error_from_errno (errno), "%s: %s", path,
                  g_strerror (errno));
   else if (!S_ISREG (info.st_mode) || (info.st_mode & S_IRWXO) != 0)
-    INVALID (error, "%s: must be a file that not everybody can read (chmod o= %s)", path, path);
+    invalid (error, "%s: must be a file that not everybody can read (chmod o= %s)", path, path);
   else if ((n = read (fd, buffer, size)) < 0 || (gsize) n == size)
-    INVALID (error, "%s: cannot be read, or is longer than %zu bytes", path, size - 1);
+    invalid (error, "%s: cannot be read, or is longer than %zu bytes", path, size - 1);
   else
     ok = TRUE;
   if (fd >= 0)
@@ -185,29 +195,31 @@ read_user (BridgeConfig *self, GKeyFile *file, GError **error)
   ok = split_secret (self, text);
   explicit_bzero (text, sizeof text);
   if (!ok)
-    INVALID (error, "%s: holds no user:password", path);
+    invalid (error, "%s: holds no user:password", path);
   return ok;
+}
+
+static gboolean
+load (GKeyFile *file, const char *path, GError **error)
+{
+  g_autoptr (GError) local = NULL;
+
+  if (g_key_file_load_from_file (file, path != NULL ? path : DEFAULT_PATH, G_KEY_FILE_NONE, &local)
+      || (path == NULL && g_error_matches (local, G_FILE_ERROR, G_FILE_ERROR_NOENT)))
+    return TRUE;
+  g_propagate_error (error, g_steal_pointer (&local));
+  return FALSE;
 }
 
 BridgeConfig *
 bridge_config_load (const char *path, GError **error)
 {
-  g_autoptr (BridgeConfig) self = g_new0 (BridgeConfig, 1);
   g_autoptr (GKeyFile) file = g_key_file_new ();
-  g_autoptr (GError) local = NULL;
-  const char *name = path != NULL ? path : DEFAULT_PATH;
+  g_autoptr (BridgeConfig) self = g_new0 (BridgeConfig, 1);
 
-  if (!g_key_file_load_from_file (file, name, G_KEY_FILE_NONE, &local)
-      && (path != NULL || !g_error_matches (local, G_FILE_ERROR, G_FILE_ERROR_NOENT)))
-    {
-      g_propagate_prefixed_error (error, g_steal_pointer (&local), "%s: ", name);
-      return NULL;
-    }
-  if (!check_names (file, error) || !read_broker (self, file, error)
-      || !read_prefix (self, file, error) || !read_user (self, file, error))
-    {
-      g_prefix_error (error, "%s: ", name);
-      return NULL;
-    }
-  return g_steal_pointer (&self);
+  if (load (file, path, error) && check_names (file, error) && read_broker (self, file, error)
+      && read_prefix (self, file, error) && read_user (self, file, error))
+    return g_steal_pointer (&self);
+  g_prefix_error (error, "%s: ", path != NULL ? path : DEFAULT_PATH);
+  return NULL;
 }

@@ -51,8 +51,9 @@ class Desk(World):
     def __init__(self, devices=None, **options):
         super().__init__(devices, start=False, **options)
         self.mock = self.broker = self.bridge = self.listener = None
-        # Freed memory that a sanitizer holds back would look like a leak; hundreds of thermometers are slow enough.
-        self.env["ASAN_OPTIONS"] = self.env.get("ASAN_OPTIONS", "detect_leaks=1") + ":quarantine_size_mb=1:fast_unwind_on_malloc=1"
+        # Memory that a sanitizer holds back would look like a leak; hundreds of thermometers are slow enough.
+        self.env["ASAN_OPTIONS"] = ":".join([self.env.get("ASAN_OPTIONS", "detect_leaks=1"), "quarantine_size_mb=1",
+                                             "fast_unwind_on_malloc=1"])
         self.broker_lines = ["allow_anonymous true"]
         self.client_args = []
         with socket.socket() as s:
