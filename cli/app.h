@@ -35,8 +35,8 @@ typedef struct
   ExitStatus (*run) (App *app, int argc, char **argv);
 } Command;
 
-extern const Command cmd_activate, cmd_cancel, cmd_image, cmd_info, cmd_jobs, cmd_keys, cmd_list,
-    cmd_login, cmd_monitor, cmd_plan, cmd_update;
+extern const Command cmd_activate, cmd_cancel, cmd_catalog, cmd_clock, cmd_image, cmd_info,
+    cmd_jobs, cmd_keys, cmd_list, cmd_login, cmd_monitor, cmd_plan, cmd_update;
 
 /**
  * app_parse:

@@ -8,8 +8,8 @@
 #include <string.h>
 
 static const Command *const commands[] = {
-  &cmd_list, &cmd_info,  &cmd_monitor, &cmd_activate, &cmd_login,  &cmd_update,
-  &cmd_plan, &cmd_image, &cmd_keys,    &cmd_jobs,     &cmd_cancel,
+  &cmd_list,  &cmd_info, &cmd_monitor, &cmd_activate, &cmd_login, &cmd_update,  &cmd_plan,
+  &cmd_image, &cmd_keys, &cmd_jobs,    &cmd_cancel,   &cmd_clock, &cmd_catalog,
 };
 
 static void

@@ -52,6 +52,7 @@ typedef struct
   MiModels *models;
   MiRules *rules;
   MithermAuth *auth;
+  MithermCatalog *catalog;
   MithermRadio *radio;
   MithermManager *manager;
   guint name_id;
@@ -372,6 +373,10 @@ set_up (Daemon *self)
   config.n_roots = self->roots->len / ROOT_LEN;
   config.credential_roots = self->credential_roots->data;
   config.n_credential_roots = self->credential_roots->len / ROOT_LEN;
+  self->catalog
+      = mitherm_catalog_new (self->options.state_dir != NULL ? self->options.state_dir : usual,
+                             self->models, self->roots->data, self->roots->len / ROOT_LEN);
+  config.catalog = self->catalog;
   config.stale_s = (guint) CLAMP (
       g_key_file_get_integer (self->config, "sensor", "StaleAfter", NULL), 0, 7 * 24 * 3600);
   config.discovery = wants (self, "radio", "Discovery");
@@ -408,6 +413,7 @@ tear_down (Daemon *self)
   g_clear_object (&self->manager);
   g_clear_object (&self->radio);
   g_clear_pointer (&self->auth, mitherm_auth_free);
+  g_clear_pointer (&self->catalog, mitherm_catalog_free);
   g_clear_pointer (&self->rules, mi_rules_free);
   g_clear_pointer (&self->models, mi_models_free);
   g_clear_pointer (&self->store, mitherm_store_free);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "mitherm-catalog.h"
 #include "mitherm-dbus.h"
 #include "mitherm-error.h"
 #include "mitherm-file.h"
@@ -42,10 +43,11 @@ struct _MithermDevice
   const MiModel *model;
   const char *adapter; /* interned */
   const char *shown_adapter;
-  gint64 adapter_heard_us; /* when that adapter heard it, monotonic */
-  gint64 heard_us;         /* monotonic */
-  gint64 seen_us;          /* UTC */
-  MithermJob *job;         /* not owned */
+  const char *update_version; /* interned, nullable */
+  gint64 adapter_heard_us;    /* when that adapter heard it, monotonic */
+  gint64 heard_us;            /* monotonic */
+  gint64 seen_us;             /* UTC */
+  MithermJob *job;            /* not owned */
   MithermDeviceAdvertFunc listener;
   gpointer listener_data;
   MithermSensor *sensor; /* nullable: heard nothing that may hold values */
@@ -96,12 +98,13 @@ typedef enum
   PROP_LAST_SEEN,
   PROP_ADAPTER,
   PROP_JOB,
+  PROP_UPDATE_VERSION,
   N_PROPERTIES,
 } Property;
 
 static const char *const property_names[] = {
-  "Address", "Name",    "Model",  "ProductId", "Hardware", "Firmware", "AuthVersion",
-  "Bound",   "HasKeys", "Signed", "Rssi",      "LastSeen", "Adapter",  "Job",
+  "Address", "Name",   "Model", "ProductId", "Hardware", "Firmware", "AuthVersion",   "Bound",
+  "HasKeys", "Signed", "Rssi",  "LastSeen",  "Adapter",  "Job",      "UpdateVersion",
 };
 G_STATIC_ASSERT (G_N_ELEMENTS (property_names) == N_PROPERTIES);
 
@@ -146,6 +149,8 @@ get_property (MithermDevice *self, Property property)
       return text_variant (self->adapter);
     case PROP_JOB:
       return g_variant_new_object_path (self->job != NULL ? mitherm_job_get_path (self->job) : "/");
+    case PROP_UPDATE_VERSION:
+      return text_variant (self->update_version);
     case N_PROPERTIES:
     default:
       g_return_val_if_reached (NULL);
@@ -232,7 +237,7 @@ mark (MithermDevice *self, Property property)
   self->changed |= 1u << property;
 }
 
-/* Model and firmware decide whether a signature is wanted. */
+/* Model and firmware decide whether a signature is wanted, and what is newer. */
 static void
 review_signed (MithermDevice *self)
 {
@@ -244,6 +249,22 @@ review_signed (MithermDevice *self)
       self->shown_signed = state;
       mark (self, PROP_SIGNED);
     }
+  mitherm_device_review_update (self);
+}
+
+void
+mitherm_device_review_update (MithermDevice *self)
+{
+  MithermCatalog *catalog = mitherm_manager_get_catalog (self->manager);
+  const char *version = catalog != NULL
+                            ? mitherm_catalog_get_offer (catalog, self->model, self->facts.hardware,
+                                                         self->facts.firmware)
+                            : NULL;
+
+  if (version == self->update_version) /* interned */
+    return;
+  self->update_version = version;
+  mark (self, PROP_UPDATE_VERSION);
 }
 
 static void
@@ -427,6 +448,57 @@ update (GDBusMethodInvocation *invocation, GObject *object)
 }
 
 static void
+update_from_catalog (GDBusMethodInvocation *invocation, GObject *object)
+{
+  MithermDevice *self = MITHERM_DEVICE (object);
+  g_autoptr (GVariant) options = get_options (invocation, 0);
+  g_autoptr (GPtrArray) files = g_ptr_array_new_with_free_func ((GDestroyNotify) g_bytes_unref);
+  g_autofree char *version = NULL;
+  g_autofree char *transport = NULL;
+  g_auto (GStrv) risks = NULL;
+  MithermUpdateOptions wanted = { 0 };
+  const MithermOption known[] = {
+    { "activate", "b", &wanted.activate }, { "accept", "as", &risks },
+    { "window", "u", &wanted.window },     { "transport", "s", &transport },
+    { "version", "s", &version },
+  };
+  MithermCatalog *catalog = mitherm_manager_get_catalog (self->manager);
+  GError *error = NULL;
+  MithermJob *job = NULL;
+  GBytes *file = NULL;
+
+  if (mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error)
+      && parse_risks (risks, &wanted.accept, &error) && catalog != NULL)
+    file = mitherm_catalog_load (catalog, self->model, self->facts.hardware, self->facts.firmware,
+                                 version, &error);
+  if (file != NULL)
+    {
+      g_ptr_array_add (files, file);
+      wanted.transport = transport;
+      job = mitherm_job_update_new (self, files, &wanted, &error);
+    }
+  else if (error == NULL)
+    error = g_error_new_literal (MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND, "There is no catalogue.");
+  answer_with_job (self, invocation, job, error);
+}
+
+static void
+set_clock (GDBusMethodInvocation *invocation, GObject *object)
+{
+  MithermDevice *self = MITHERM_DEVICE (object);
+  g_autoptr (GVariant) options = get_options (invocation, 0);
+  g_autofree char *zone = NULL;
+  gint64 time_s = -1;
+  const MithermOption known[] = { { "time", "x", &time_s }, { "zone", "s", &zone } };
+  GError *error = NULL;
+  MithermJob *job = NULL;
+
+  if (mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error))
+    job = mitherm_job_clock_new (self, time_s, zone, &error);
+  answer_with_job (self, invocation, job, error);
+}
+
+static void
 read_info (GDBusMethodInvocation *invocation, GObject *object)
 {
   MithermDevice *self = MITHERM_DEVICE (object);
@@ -490,9 +562,13 @@ mitherm_device_call (MithermDevice *self, const char *method, GDBusMethodInvocat
     const char *action; /* NULL: reading changes nothing */
     MithermAuthFunc func;
   } methods[] = {
-    { "Activate", "activate", activate }, { "Login", "login", login },
-    { "Update", "update", update },       { "ReadInfo", NULL, read_info },
+    { "Activate", "activate", activate },
+    { "Login", "login", login },
+    { "Update", "update", update },
+    { "ReadInfo", NULL, read_info },
     { "Forget", "forget", forget },
+    { "SetClock", "configure", set_clock },
+    { "UpdateFromCatalog", "update", update_from_catalog },
   };
 
   for (gsize i = 0; i < G_N_ELEMENTS (methods); i++)

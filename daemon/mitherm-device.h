@@ -60,6 +60,9 @@ const MithermRecord *mitherm_device_get_record (MithermDevice *self);
 /* The stored keys have changed. */
 void mitherm_device_keys_changed (MithermDevice *self);
 
+/* The catalogue has changed. */
+void mitherm_device_review_update (MithermDevice *self);
+
 /* What jobs have learned; NULL strings and 0 leave what was known. Saved if keys are stored. */
 void mitherm_device_set_facts (MithermDevice *self, const MithermFacts *news);
 void mitherm_device_set_bound (MithermDevice *self, MithermBound bound);

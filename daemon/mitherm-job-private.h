@@ -94,6 +94,7 @@ struct _MithermJob
 
   MithermReadout readout;
   guint read_index;
+  GBytes *value; /* of mitherm_job_read() */
 
   MithermJobStep login_next;
   GPtrArray *login_sets; /* MithermKeySet, in the order in which they are tried */
@@ -149,6 +150,11 @@ void mitherm_job_forget_services (MithermJob *self, MithermJobStep next);
 void mitherm_job_pause (MithermJob *self, guint ms, MithermJobStep next);
 /* Versions, hardware and battery into self->readout; fails only when the link is lost. */
 void mitherm_job_read_facts (MithermJob *self, MithermJobStep next);
+/* Reads one characteristic into self->value. */
+void mitherm_job_read (MithermJob *self, guint16 channel, MithermJobStep next);
+/* Writes one and waits for the answer. */
+void mitherm_job_write (MithermJob *self, guint16 channel, const guint8 *data, gsize len,
+                        MithermJobStep next);
 /* Runs @procedure (transfer full), which stays in self->procedure until the next run. */
 void mitherm_job_run (MithermJob *self, MiProcedure *procedure, MithermJobStep next);
 /* Device info; sets AuthVersion, and Bound if it tells. */

@@ -354,6 +354,67 @@ mitherm_job_read_facts (MithermJob *self, MithermJobStep next)
   read_next (self, next);
 }
 
+/* One characteristic */
+
+static gboolean
+is_link_lost (MiLink *link, GError **error)
+{
+  if (!mi_link_is_closed (link))
+    return FALSE;
+  g_clear_error (error);
+  g_set_error_literal (error, MITHERM_ERROR, MITHERM_ERROR_LINK_LOST,
+                       "The link was lost on the way.");
+  return TRUE;
+}
+
+static void
+on_value_read (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_autoptr (MithermJob) self = user_data;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GBytes) value = mi_link_read_finish (MI_LINK (source), result, &error);
+
+  if (self->phase == PHASE_OVER)
+    return;
+  g_clear_pointer (&self->value, g_bytes_unref);
+  self->value = g_steal_pointer (&value);
+  if (self->value == NULL)
+    is_link_lost (MI_LINK (source), &error);
+  mitherm_job_continue (self, take_next (self), error);
+}
+
+void
+mitherm_job_read (MithermJob *self, guint16 channel, MithermJobStep next)
+{
+  self->next = next;
+  mi_link_read_async (self->link, channel, begin_limited (self, mitherm_job_timing.read_ms),
+                      on_value_read, g_object_ref (self));
+}
+
+static void
+on_value_written (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_autoptr (MithermJob) self = user_data;
+  g_autoptr (GError) error = NULL;
+  gboolean written = mi_link_write_request_finish (MI_LINK (source), result, &error);
+
+  if (self->phase == PHASE_OVER)
+    return;
+  if (!written)
+    is_link_lost (MI_LINK (source), &error);
+  mitherm_job_continue (self, take_next (self), error);
+}
+
+void
+mitherm_job_write (MithermJob *self, guint16 channel, const guint8 *data, gsize len,
+                   MithermJobStep next)
+{
+  self->next = next;
+  mi_link_write_request_async (self->link, channel, data, len,
+                               begin_limited (self, mitherm_job_timing.read_ms), on_value_written,
+                               g_object_ref (self));
+}
+
 static gboolean
 is_given (const char *text)
 {

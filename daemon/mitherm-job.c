@@ -41,6 +41,7 @@ mitherm_job_finalize (GObject *object)
   if (self->data != NULL && self->kind->free_data != NULL)
     self->kind->free_data (self->data);
   mitherm_readout_clear (&self->readout);
+  g_clear_pointer (&self->value, g_bytes_unref);
   g_variant_dict_clear (&self->result);
   g_clear_pointer (&self->result_variant, g_variant_unref);
   g_ptr_array_unref (self->notes);

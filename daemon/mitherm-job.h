@@ -21,6 +21,9 @@ MithermJob *mitherm_job_activate_new (MithermDevice *device, guint timeout_s, gb
                                       GError **error);
 MithermJob *mitherm_job_login_new (MithermDevice *device, gboolean passive, GError **error);
 MithermJob *mitherm_job_info_new (MithermDevice *device, GError **error);
+/* @time_s: since 1970 UTC, -1: now; @zone: (nullable): the daemon's */
+MithermJob *mitherm_job_clock_new (MithermDevice *device, gint64 time_s, const char *zone,
+                                   GError **error);
 
 typedef enum
 {

@@ -28,6 +28,8 @@
 #define DEVICES_MAX 2000
 /* As many hops has an update. */
 #define PLAN_IMAGES_MAX 8
+/* More descriptors a bus does not carry in one message anyway. */
+#define CATALOG_FILES_MAX 64
 /* Rssi and LastSeen of one thermometer are signalled at most this often. */
 #define FLUSH_MS 1000
 #define TRIM_MS  1500
@@ -61,6 +63,7 @@ struct _MithermManager
 G_DEFINE_FINAL_TYPE (MithermManager, mitherm_manager, G_TYPE_OBJECT)
 
 static void schedule_expiry (MithermManager *self);
+static void foreach_device (GFunc func, gpointer func_data, gpointer user_data);
 
 static void
 mitherm_manager_finalize (GObject *object)
@@ -746,6 +749,182 @@ on_set_discovery (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocati
   return TRUE;
 }
 
+/* The catalogue */
+
+static gboolean
+read_handles (GDBusMethodInvocation *invocation, GVariant *handles, GPtrArray *files,
+              GError **error)
+{
+  GDBusMessage *message = g_dbus_method_invocation_get_message (invocation);
+  gsize n = g_variant_n_children (handles);
+
+  if (n == 0 || n > CATALOG_FILES_MAX)
+    {
+      g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_INVALID_ARGS,
+                   "%" G_GSIZE_FORMAT " files at once are not taken, but 1 to %d.", n,
+                   CATALOG_FILES_MAX);
+      return FALSE;
+    }
+  for (gsize i = 0; i < n; i++)
+    {
+      g_autoptr (GVariant) handle = g_variant_get_child_value (handles, i);
+      int fd = mitherm_file_get_fd (g_dbus_message_get_unix_fd_list (message),
+                                    g_variant_get_handle (handle), error);
+      GBytes *bytes = fd >= 0 ? mitherm_file_read (fd, "firmware file", error) : NULL;
+
+      if (fd >= 0)
+        close (fd);
+      if (bytes == NULL)
+        return FALSE;
+      g_ptr_array_add (files, bytes);
+    }
+  return TRUE;
+}
+
+/* (transfer full) (nullable): of the one of @files that is an index; no other error than its own */
+static MithermCatalogIndex *
+find_index (GPtrArray *files, GError **error)
+{
+  for (guint i = 0; i < files->len; i++)
+    {
+      if (mitherm_catalog_index_is (g_ptr_array_index (files, i)))
+        return mitherm_catalog_index_new (g_ptr_array_index (files, i), error);
+    }
+  return NULL;
+}
+
+static GVariant *
+describe_refused (const char *name, const GError *error)
+{
+  GVariantBuilder builder;
+
+  g_variant_builder_init (&builder, G_VARIANT_TYPE_VARDICT);
+  g_variant_builder_add (&builder, "{sv}", "name", g_variant_new_string (name != NULL ? name : ""));
+  g_variant_builder_add (&builder, "{sv}", "added", g_variant_new_boolean (FALSE));
+  g_variant_builder_add (&builder, "{sv}", "reason", g_variant_new_string (error->message));
+  return g_variant_builder_end (&builder);
+}
+
+static void
+review_update (gpointer device, gpointer user_data)
+{
+  mitherm_device_review_update (device);
+}
+
+/* Returns: (transfer floating): what became of each image, NULL if none was taken */
+static GVariant *
+add_to_catalog (MithermManager *self, GPtrArray *files, char **names, GError **error)
+{
+  g_autoptr (MithermCatalogIndex) index = find_index (files, error);
+  g_auto (GVariantBuilder) results = G_VARIANT_BUILDER_INIT (G_VARIANT_TYPE ("aa{sv}"));
+  guint n_names = names != NULL ? g_strv_length (names) : 0, taken = 0;
+
+  if (*error != NULL)
+    return NULL;
+  for (guint i = 0; i < files->len; i++)
+    {
+      const char *name = i < n_names && *names[i] != '\0' ? names[i] : NULL;
+      g_autoptr (GError) local = NULL;
+      GVariant *result;
+
+      if (mitherm_catalog_index_is (g_ptr_array_index (files, i)))
+        continue;
+      result = mitherm_catalog_add (self->config.catalog, g_ptr_array_index (files, i), name, index,
+                                    &local);
+      taken += result != NULL;
+      g_variant_builder_add_value (&results,
+                                   result != NULL ? result : describe_refused (name, local));
+      if (local != NULL && *error == NULL)
+        *error = g_steal_pointer (&local);
+    }
+  foreach_device (review_update, NULL, self);
+  if (*error != NULL && taken == 0)
+    return NULL;
+  g_clear_error (error);
+  return g_variant_builder_end (&results);
+}
+
+static gboolean
+check_catalog (MithermManager *self, GError **error)
+{
+  if (self->config.catalog == NULL)
+    g_set_error_literal (error, MITHERM_ERROR, MITHERM_ERROR_UNSUPPORTED, "There is no catalogue.");
+  return self->config.catalog != NULL;
+}
+
+static void
+catalog_add (GDBusMethodInvocation *invocation, GObject *object)
+{
+  MithermManager *self = MITHERM_MANAGER (object);
+  g_autoptr (GVariant) handles = get_argument (invocation, 0);
+  g_autoptr (GVariant) options = get_argument (invocation, 1);
+  g_autoptr (GPtrArray) files = g_ptr_array_new_with_free_func ((GDestroyNotify) g_bytes_unref);
+  g_auto (GStrv) names = NULL;
+  const MithermOption known[] = { { "names", "as", &names } };
+  GVariant *results = NULL;
+  GError *error = NULL;
+
+  if (mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error)
+      && check_catalog (self, &error) && read_handles (invocation, handles, files, &error))
+    results = add_to_catalog (self, files, names, &error);
+  if (results == NULL)
+    g_dbus_method_invocation_take_error (invocation, error);
+  else
+    g_dbus_method_invocation_return_value (invocation, g_variant_new ("(@aa{sv})", results));
+}
+
+static gboolean
+on_catalog_add (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation, GUnixFDList *fds,
+                GVariant *files, GVariant *options, gpointer user_data)
+{
+  MithermManager *self = user_data;
+
+  mitherm_manager_authorize (self, invocation, "catalog", catalog_add, G_OBJECT (self));
+  return TRUE;
+}
+
+static void
+catalog_remove (GDBusMethodInvocation *invocation, GObject *object)
+{
+  MithermManager *self = MITHERM_MANAGER (object);
+  g_autoptr (GVariant) sha256 = get_argument (invocation, 0);
+  g_autoptr (GVariant) options = get_argument (invocation, 1);
+  GError *error = NULL;
+
+  if (!mitherm_options_parse (options, NULL, 0, &error) || !check_catalog (self, &error)
+      || !mitherm_catalog_remove (self->config.catalog, g_variant_get_string (sha256, NULL),
+                                  &error))
+    {
+      g_dbus_method_invocation_take_error (invocation, error);
+      return;
+    }
+  foreach_device (review_update, NULL, self);
+  g_dbus_method_invocation_return_value (invocation, NULL);
+}
+
+static gboolean
+on_catalog_remove (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation,
+                   const char *sha256, GVariant *options, gpointer user_data)
+{
+  MithermManager *self = user_data;
+
+  mitherm_manager_authorize (self, invocation, "catalog", catalog_remove, G_OBJECT (self));
+  return TRUE;
+}
+
+static gboolean
+on_catalog_list (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation,
+                 gpointer user_data)
+{
+  MithermManager *self = user_data;
+  GVariant *list = self->config.catalog != NULL
+                       ? mitherm_catalog_list (self->config.catalog)
+                       : g_variant_new_array (G_VARIANT_TYPE_VARDICT, NULL, 0);
+
+  g_dbus_method_invocation_return_value (invocation, g_variant_new ("(@aa{sv})", list));
+  return TRUE;
+}
+
 /* Credential agents */
 
 static void
@@ -883,6 +1062,9 @@ make_skeleton (MithermManager *self)
   g_signal_connect (skeleton, "handle-export-keys", G_CALLBACK (on_export_keys), self);
   g_signal_connect (skeleton, "handle-set-discovery", G_CALLBACK (on_set_discovery), self);
   g_signal_connect (skeleton, "handle-plan", G_CALLBACK (on_plan), self);
+  g_signal_connect (skeleton, "handle-catalog-add", G_CALLBACK (on_catalog_add), self);
+  g_signal_connect (skeleton, "handle-catalog-remove", G_CALLBACK (on_catalog_remove), self);
+  g_signal_connect (skeleton, "handle-catalog-list", G_CALLBACK (on_catalog_list), self);
   g_signal_connect (skeleton, "handle-register-credential-agent", G_CALLBACK (on_register_agent),
                     self);
   g_signal_connect (skeleton, "handle-unregister-credential-agent",
@@ -973,6 +1155,12 @@ MiModels *
 mitherm_manager_get_models (MithermManager *self)
 {
   return self->config.models;
+}
+
+MithermCatalog *
+mitherm_manager_get_catalog (MithermManager *self)
+{
+  return self->config.catalog;
 }
 
 MithermAgents *

@@ -7,6 +7,7 @@
 #include "mi-rules.h"
 #include "mitherm-agent.h"
 #include "mitherm-auth.h"
+#include "mitherm-catalog.h"
 #include "mitherm-radio.h"
 #include "mitherm-store.h"
 
@@ -23,6 +24,7 @@ G_DECLARE_FINAL_TYPE (MithermManager, mitherm_manager, MITHERM, MANAGER, GObject
  * MithermManagerConfig:
  * @connection: (nullable): bus of our API; without it nothing is exported (tests)
  * @auth: (nullable): without it everything is allowed (tests)
+ * @catalog: (nullable): firmware files that may be offered
  * @roots: public keys (X || Y) that images may be signed with, one after the other; none: the
  *   vendor's
  * @stale_s: least time without a value after which a sensor is stale, 0: 15 minutes
@@ -38,6 +40,7 @@ typedef struct
   MiModels *models;
   MiRules *rules;
   MithermAuth *auth;
+  MithermCatalog *catalog;
   const guint8 *roots;
   gsize n_roots;
   const guint8 *credential_roots;
@@ -66,6 +69,8 @@ MithermRadio *mitherm_manager_get_radio (MithermManager *self);
 MithermStore *mitherm_manager_get_store (MithermManager *self);
 const MithermManagerConfig *mitherm_manager_get_config (MithermManager *self);
 MiModels *mitherm_manager_get_models (MithermManager *self);
+/* (nullable) */
+MithermCatalog *mitherm_manager_get_catalog (MithermManager *self);
 /* (nullable): without a bus there are none */
 MithermAgents *mitherm_manager_get_agents (MithermManager *self);
 

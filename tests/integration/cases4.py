@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Measurements, scanning, clock and catalogue on simulated thermometers: cases4.py NAME runs one case."""
 
+import hashlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ import threading
 import time
 
 import harness
-from harness import World
+from harness import World, custom_image, image
 
 A = "A4:C1:38:00:00:01"
 B = "A4:C1:38:00:00:02"
@@ -409,6 +410,149 @@ def list_and_info_show_values_and_their_age():
         assert listed[A]["Sensor"]["Battery"] == 100 and "Sensor" not in listed[B], listed
         text = world.ctl("info", A).out
         assert "Sensor:" in text and "Temperature: 2" in text and "Dropped:" in text, text
+
+
+def clock_of(world, address=A):
+    """What the simulated clock says, read by a plain client of org.bluez."""
+    done = world.ctl("--json", "clock", address).json()[-1]
+    return done["Result"]["before"]
+
+
+@case
+def clock_of_a_thermometer_is_set_and_goes_on():
+    with World(f"[{A}]\nModel=LYWSD03MMC\nFirmware=1.0.0_0130\n") as world:
+        world.known(A)
+        done = world.ctl("--json", "clock", "--time=2026-01-31T12:00:00Z", "--zone=+02:00", A).json()[-1]
+        assert done["State"] == "done" and done["Kind"] == "clock", done
+        assert done["Result"]["time"] == 1769860800 and done["Result"]["zone"] == "+02:00", done
+        assert done["Result"]["before"] < 10**8, done  # seconds since it was switched on
+        assert 1769860800 <= clock_of(world) < 1769860800 + 60  # and now it is set to now
+        assert abs(clock_of(world) - time.time()) < 10
+
+
+@case
+def clock_with_a_zone_is_set_to_it():
+    with World(f"[{A}]\nModel=LYWSD02\n") as world:
+        world.known(A)
+        done = world.ctl("--json", "clock", "--time=1800000000", "--zone=Asia/Kolkata", A).json()[-1]
+        assert done["State"] == "done" and done["Result"]["zone"] == "+05:30", done
+        # Five bytes have no room for half an hour: the time has it.
+        assert 1800001800 <= clock_of(world) < 1800001800 + 60
+        done = world.ctl("--json", "clock", "--time=1800000000", "--zone=America/New_York", A).json()[-1]
+        assert done["Result"]["zone"] == "-05:00", done
+        assert 1800000000 <= clock_of(world) < 1800000000 + 60
+
+
+@case
+def clock_refuses_what_is_no_time_and_what_has_no_clock():
+    with World(f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.8\n") as world:
+        world.known(A)
+        assert "Unsupported" in world.ctl("clock", A, expect=4).err
+        assert "Atlantis" in world.ctl("clock", "--zone=Europe/Atlantis", A, expect=2).err
+        world.ctl("clock", "--time=tomorrow", A, expect=2)
+        world.ctl("clock", "--time=9999999999", A, expect=2)
+        world.ctl("clock", "--time=-5", A, expect=2)
+
+
+def folder(world, **files):
+    path = world.dir / "firmware"
+    path.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (path / name.replace("__", ".")).write_bytes(data)
+    return path
+
+
+@case
+def catalogue_offers_what_is_newer_and_updates_from_it():
+    with World(BOUND) as world:
+        world.known(A)
+        give_keys(world, (A, BIND_KEY))
+        world.ctl("info", "--read", A)
+        assert world.info(A)["UpdateVersion"] == ""
+        path = folder(world, old__bin=image(text="1.0.0_0109"), new__bin=image(text="1.0.0_0131"),
+                      newer__bin=image(8196, text="1.0.0_0140"), ATC__bin=custom_image(text="V5.8"),
+                      notes__txt=b"nothing", damaged__bin=image(text="1.0.0_0150")[:-1] + b"?")
+        out = world.ctl("--json", "catalog", "add", path).json()
+        results = {line["name"]: line for line in out}
+        assert {n for n, r in results.items() if r["added"]} == {"old.bin", "new.bin", "newer.bin", "ATC.bin"}, out
+        assert "reason" in results["damaged.bin"] and "reason" in results["notes.txt"], out
+        for name in ("newer.bin", "ATC.bin"):
+            assert results[name]["sha256"] == hashlib.sha256((path / name).read_bytes()).hexdigest(), out
+            assert results[name]["models"] == ["LYWSD03MMC"], out
+        listed = {f["version"]: f for f in world.ctl("--json", "catalog", "list").json()[0]}
+        assert set(listed) == {"1.0.0_0109", "1.0.0_0131", "1.0.0_0140", "V5.8"}, listed
+        assert world.info(A)["UpdateVersion"] == "1.0.0_0140"
+        world.stop_daemon()  # it is kept
+        world.start_daemon()
+        world.known(A)
+        assert world.info(A)["UpdateVersion"] == "1.0.0_0140"
+        assert all(not line["added"] for line in world.ctl("--json", "catalog", "add", path).json())
+        done = world.ctl("--json", "catalog", "update", A).json()[-1]
+        assert done["State"] == "done" and done["Result"]["version"] == "1.0.0_0140", done
+        assert world.device_state(A)["version"] == "1.0.0_0140"
+        assert world.info(A)["UpdateVersion"] == ""
+        assert "nothing newer" in world.ctl("catalog", "update", A, expect=3).err
+        done = world.ctl("--json", "catalog", "update", "--version=V5.8", A).json()[-1]
+        assert done["State"] == "done" and done["Result"]["version"] == "V5.8", done
+        assert "V9.9" in world.ctl("catalog", "update", "--version=V9.9", A, expect=3).err
+        world.ctl("catalog", "remove", listed["V5.8"]["sha256"][:12])
+        assert "V5.8" not in world.ctl("catalog", "list").out
+        world.ctl("catalog", "remove", listed["V5.8"]["sha256"], expect=3)
+
+
+@case
+def catalogue_heeds_an_index_and_distrusts_it():
+    with World(f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.7\n") as world:
+        world.known(A)
+        world.ctl("info", "--read", A)
+        index = {"version": 0x58, "betaver": 0x59, "custom": ["bin/ATC_v58.bin", "?", "?", "x/ATC_v58.bin", "bin/ATC_old.bin"],
+                 "original": ["bin/Original/Original.bin", "bin/Original/liar.bin", "bin/absent.bin"]}
+        path = folder(world, firmware__json=json.dumps(index).encode(), ATC_v58__bin=custom_image(text="V5.8"),
+                      ATC_old__bin=custom_image(text="V5.6"), Original__bin=image(text="1.0.0_0130"),
+                      liar__bin=custom_image(text="V5.9"))
+        results = {line["name"]: line for line in world.ctl("--json", "catalog", "add", path / "firmware.json").json()}
+        assert {n for n, r in results.items() if r["added"]} == {"ATC_v58.bin", "Original.bin"}, results
+        assert results["ATC_v58.bin"]["hardware-ids"] == [0, 3], results
+        assert "version" in results["ATC_old.bin"]["reason"] and "kind" in results["liar.bin"]["reason"], results
+        assert world.info(A)["UpdateVersion"] == "V5.8"
+        broken = world.file("firmware.json", b"{ not json")
+        image_file = world.file("a.bin", image())
+        result = world.ctl("catalog", "add", image_file.parent, expect=2)
+        assert "InvalidArgs" in result.err, result
+        broken.unlink()
+
+
+@case
+def catalogue_uses_no_file_that_was_changed_on_disk():
+    with World(f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.7\n") as world:
+        world.known(A)
+        world.ctl("info", "--read", A)
+        world.ctl("catalog", "add", world.file("c.bin", custom_image(text="V5.8")))
+        assert world.info(A)["UpdateVersion"] == "V5.8"
+        stored, = (world.state / "catalog").glob("*.bin")
+        assert stored.stat().st_mode & 0o777 == 0o600
+        stored.write_bytes(custom_image(text="V5.8", seed=1))
+        assert "Storage" in world.ctl("catalog", "update", A, expect=1).err
+        world.stop_daemon()
+        (world.state / "catalog" / "index.conf").write_text("[x]\n\0rubbish\n")
+        world.start_daemon()
+        assert world.ctl("--json", "catalog", "list").json()[0] == []
+
+
+@case
+def catalogue_of_real_files_offers_no_read_out():
+    index = harness.firmware("firmware.json")
+    with World(BOUND) as world:
+        world.known(A)
+        give_keys(world, (A, BIND_KEY))
+        world.ctl("info", "--read", A)
+        out = world.ctl("--json", "catalog", "add", index).json()
+        added = {line["name"]: line for line in out if line["added"]}
+        assert added["ATC_v58.bin"]["version"] == "V5.8" and 10 in added["ATC_v58.bin"]["hardware-ids"], out
+        assert world.info(A)["UpdateVersion"].startswith("2.1.1"), world.info(A)
+        for name in added:
+            if "2.1.1" in name:
+                assert added[name]["kind"] == "stock-signed", added[name]
 
 
 def written(pid):
