@@ -6,6 +6,7 @@
 #include <json-glib/json-glib.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 struct _Table
 {
@@ -184,16 +185,53 @@ value_text (GVariant *value)
   return g_variant_print (value, FALSE);
 }
 
+/* What people look for first, then the rest by name. */
+static int
+fact_rank (const char *name)
+{
+  static const char *const first[] = { "Address",        "Name", "Model",  "Firmware", "version",
+                                       "version-before", "kind", "models", "verdict" };
+
+  for (guint i = 0; i < G_N_ELEMENTS (first); i++)
+    if (g_str_equal (name, first[i]))
+      return (int) i;
+  return G_N_ELEMENTS (first);
+}
+
+static int
+by_rank_and_name (gconstpointer a, gconstpointer b)
+{
+  const char *left = *(const char *const *) a, *right = *(const char *const *) b;
+  int difference = fact_rank (left) - fact_rank (right);
+
+  return difference != 0 ? difference : strcmp (left, right);
+}
+
+/* (transfer container): the keys of an a{sv}, in the order in which people read them */
+static GPtrArray *
+sorted_names (GVariant *facts)
+{
+  GPtrArray *names = g_ptr_array_new ();
+  GVariantIter iter;
+  const char *name;
+
+  g_variant_iter_init (&iter, facts);
+  while (g_variant_iter_next (&iter, "{&sv}", &name, NULL))
+    g_ptr_array_add (names, (gpointer) name);
+  g_ptr_array_sort (names, by_rank_and_name);
+  return names;
+}
+
 void
 output_facts (GVariant *facts, int indent)
 {
-  GVariantIter iter;
-  const char *name;
-  GVariant *child;
+  g_autoptr (GPtrArray) names = sorted_names (facts);
 
-  g_variant_iter_init (&iter, facts);
-  while (g_variant_iter_loop (&iter, "{&sv}", &name, &child))
+  for (guint n = 0; n < names->len; n++)
     {
+      const char *name = names->pdata[n];
+      g_autoptr (GVariant) child = g_variant_lookup_value (facts, name, NULL);
+
       if (g_variant_is_of_type (child, G_VARIANT_TYPE_VARDICT))
         {
           printf ("%*s%s:\n", indent, "", name);

@@ -233,7 +233,7 @@ read_encrypted_v1 (MiAdvertDecoder *self)
     return mi_advert_refuse (self, MI_ADVERT_ERROR_TRUNCATED);
   cipher_len = self->len - TRAILER_LEN;
   error = mi_advert_check_key (self, self->address != NULL, MI_ADVERT_KEY_LEN);
-  if (error == MI_ADVERT_ERROR_NONE)
+  if (error == MI_ADVERT_ERROR_NONE && self->address != NULL)
     {
       memcpy (nonce, self->address, MI_ADVERT_MAC_LEN);
       mi_put_u16 (nonce + MI_ADVERT_MAC_LEN, MI_ADVERT_UUID_BTHOME1E);
@@ -294,7 +294,7 @@ read_header_v2 (MiAdvertDecoder *self, MiReader *in)
 static MiAdvertStatus
 read_encrypted_v2 (MiAdvertDecoder *self, const guint8 *body, gsize body_len)
 {
-  gboolean has_mac = (self->out->fields & MI_ADVERT_HAS_MAC) != 0;
+  const guint8 *mac = self->out->fields & MI_ADVERT_HAS_MAC ? self->out->mac : self->address;
   guint8 nonce[MI_ADVERT_NONCE_MAX];
   MiAdvertError error;
   gsize cipher_len;
@@ -302,10 +302,10 @@ read_encrypted_v2 (MiAdvertDecoder *self, const guint8 *body, gsize body_len)
   if (body_len < CIPHER_MIN_V2 + TRAILER_LEN)
     return mi_advert_refuse (self, MI_ADVERT_ERROR_TRUNCATED);
   cipher_len = body_len - TRAILER_LEN;
-  error = mi_advert_check_key (self, has_mac || self->address != NULL, MI_ADVERT_KEY_LEN);
-  if (error == MI_ADVERT_ERROR_NONE)
+  error = mi_advert_check_key (self, mac != NULL, MI_ADVERT_KEY_LEN);
+  if (error == MI_ADVERT_ERROR_NONE && mac != NULL)
     {
-      memcpy (nonce, has_mac ? self->out->mac : self->address, MI_ADVERT_MAC_LEN);
+      memcpy (nonce, mac, MI_ADVERT_MAC_LEN);
       mi_put_u16 (nonce + MI_ADVERT_MAC_LEN, MI_ADVERT_UUID_BTHOME2);
       nonce[MI_ADVERT_MAC_LEN + 2] = self->data[0];
       error = open_body (self, nonce, MI_ADVERT_MAC_LEN + 3, FALSE, body, cipher_len);
