@@ -163,7 +163,7 @@ class World:
         if child.poll() is None:
             child.send_signal(sig)
             try:
-                child.wait(20)
+                child.wait(LIMIT_S)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
