@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "app.h"
+#include "export.h"
 #include "output.h"
 
 #include <errno.h>
@@ -113,70 +114,94 @@ keys_import (App *app, const char *path)
 }
 
 static gboolean
-copy_out (int memory, int out, GError **error)
+write_all (int out, const char *text, gsize len, GError **error)
 {
-  char buffer[4096];
-  ssize_t n;
+  for (gsize done = 0; done < len;)
+    {
+      ssize_t n = write (out, text + done, len - done);
 
-  if (lseek (memory, 0, SEEK_SET) < 0)
-    n = -1;
-  else
-    while ((n = read (memory, buffer, sizeof buffer)) > 0)
-      for (ssize_t done = 0, w; done < n; done += w)
-        if ((w = write (out, buffer + done, (size_t) (n - done))) < 0)
-          {
-            g_set_error (error, G_IO_ERROR, g_io_error_from_errno (errno), "%s",
-                         g_strerror (errno));
-            explicit_bzero (buffer, sizeof buffer);
-            return FALSE;
-          }
-  explicit_bzero (buffer, sizeof buffer);
-  if (n < 0)
-    g_set_error (error, G_IO_ERROR, g_io_error_from_errno (errno), "%s", g_strerror (errno));
-  return n == 0;
+      if (n < 0 && errno == EINTR)
+        continue;
+      if (n < 0)
+        {
+          g_set_error (error, G_IO_ERROR, g_io_error_from_errno (errno), "%s", g_strerror (errno));
+          return FALSE;
+        }
+      done += (gsize) n;
+    }
+  return TRUE;
+}
+
+/* Everything in @memory: (transfer full): wiped and freed by wipe_text() */
+static char *
+read_memory (int memory, GError **error)
+{
+  off_t len = lseek (memory, 0, SEEK_END);
+  char *text = len >= 0 ? g_malloc0 ((gsize) len + 1) : NULL;
+
+  if (text != NULL && pread (memory, text, (gsize) len, 0) == len)
+    return text;
+  g_set_error (error, G_IO_ERROR, g_io_error_from_errno (errno), "%s", g_strerror (errno));
+  g_free (text);
+  return NULL;
+}
+
+static void
+wipe_text (char *text)
+{
+  if (text != NULL)
+    explicit_bzero (text, strlen (text));
+  g_free (text);
+}
+
+/* @memory: holds the daemon's export */
+static ExitStatus
+write_export (int memory, const char *path, ExportFormat format)
+{
+  g_autoptr (GError) error = NULL;
+  char *json = read_memory (memory, &error);
+  char *text = json != NULL ? export_format (json, format, &error) : NULL;
+  int out = path == NULL || g_str_equal (path, "-")
+                ? dup (STDOUT_FILENO)
+                : open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  gboolean done = text != NULL && out >= 0 && write_all (out, text, strlen (text), &error);
+
+  if (out >= 0 && close (out) < 0)
+    done = FALSE;
+  if (!done)
+    fprintf (stderr, "mithermctl: cannot write %s: %s\n", path != NULL ? path : "standard output",
+             error != NULL ? error->message : g_strerror (errno));
+  wipe_text (text);
+  wipe_text (json);
+  return done ? EXIT_DONE : EXIT_FAILED;
 }
 
 static ExitStatus
-keys_export (App *app, const char *path, MithermDBusDevice1 *device)
+keys_export (App *app, const char *path, MithermDBusDevice1 *device, ExportFormat format)
 {
   g_autoptr (MithermDBusManager1) manager = NULL;
   g_autoptr (GUnixFDList) fds = NULL;
   g_autoptr (GError) error = NULL;
   g_auto (GVariantDict) options = G_VARIANT_DICT_INIT (NULL);
-  ExitStatus status;
-  int memory = memfd_create ("mithermctl", MFD_CLOEXEC), out;
-  gboolean done;
+  ExitStatus status = EXIT_FAILED;
+  int memory = memfd_create ("mithermctl", MFD_CLOEXEC);
 
   if (memory < 0)
     return EXIT_FAILED;
   fds = g_unix_fd_list_new ();
   manager = app_get_manager (app, &status);
-  if (manager == NULL || g_unix_fd_list_append (fds, memory, NULL) < 0)
+  if (manager != NULL && g_unix_fd_list_append (fds, memory, &error) >= 0)
     {
-      close (memory);
-      return status;
+      if (device != NULL)
+        g_variant_dict_insert (&options, "device", "o",
+                               g_dbus_proxy_get_object_path (G_DBUS_PROXY (device)));
+      if (mitherm_dbus_manager1_call_export_keys_sync (manager, g_variant_new_handle (0),
+                                                       g_variant_dict_end (&options), CALL_FLAGS,
+                                                       -1, fds, NULL, NULL, &error))
+        status = write_export (memory, path, format);
     }
-  if (device != NULL)
-    g_variant_dict_insert (&options, "device", "o",
-                           g_dbus_proxy_get_object_path (G_DBUS_PROXY (device)));
-  if (!mitherm_dbus_manager1_call_export_keys_sync (manager, g_variant_new_handle (0),
-                                                    g_variant_dict_end (&options), CALL_FLAGS, -1,
-                                                    fds, NULL, NULL, &error))
-    {
-      close (memory);
-      return app_report (app, error);
-    }
-  out = path == NULL || g_str_equal (path, "-")
-            ? dup (STDOUT_FILENO)
-            : open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  done = out >= 0 && copy_out (memory, out, &error);
-  if (!done)
-    fprintf (stderr, "mithermctl: cannot write %s: %s\n", path != NULL ? path : "standard output",
-             error != NULL ? error->message : g_strerror (errno));
   close (memory);
-  if (out >= 0 && close (out) < 0)
-    done = FALSE;
-  return done ? EXIT_DONE : EXIT_FAILED;
+  return error != NULL ? app_report (app, error) : status;
 }
 
 static ExitStatus
@@ -232,10 +257,14 @@ run_keys (App *app, int argc, char **argv)
 {
   gboolean purge = FALSE;
   g_autofree char *only = NULL;
+  g_autofree char *format_name = NULL;
+  ExportFormat format = EXPORT_JSON;
   const GOptionEntry entries[]
       = { { "purge", 0, 0, G_OPTION_ARG_NONE, &purge,
             "forget: erase the keys instead of keeping them as history", NULL },
           { "device", 0, 0, G_OPTION_ARG_STRING, &only, "export: only this thermometer", "DEV" },
+          { "format", 0, 0, G_OPTION_ARG_STRING, &format_name,
+            "export: json (default), homeassistant, esphome or ble_monitor", "FORMAT" },
           G_OPTION_ENTRY_NULL };
   g_autoptr (MithermDBusDevice1) device = NULL;
   const char *verb;
@@ -251,14 +280,18 @@ run_keys (App *app, int argc, char **argv)
     return keys_forget (app, argv[2], purge);
   if (!g_str_equal (verb, "export") || argc > 3)
     return app_usage (&cmd_keys, "keys takes list, import FILE, export [FILE] or forget DEV");
+  if (format_name != NULL && !export_format_from_string (format_name, &format))
+    return app_usage (&cmd_keys, "--format takes json, homeassistant, esphome and ble_monitor");
   if (only != NULL && (device = app_find_device (app, only, &status)) == NULL)
     return status;
-  return keys_export (app, argc == 3 ? argv[2] : NULL, device);
+  return keys_export (app, argc == 3 ? argv[2] : NULL, device, format);
 }
 
 const Command cmd_keys
     = { "keys", "list | import FILE | export [FILE] | forget DEV", "manage stored keys",
         "Keys are secrets: files that export makes are readable by you alone. - stands for\n"
-        "standard input or output. forget keeps the keys as history; with --purge they are\n"
+        "standard input or output. Only json has the tokens and all that was stored; the other\n"
+        "formats are snippets with bind keys for the configuration of other programs. forget keeps "
+        "the keys as history; with --purge they are\n"
         "gone for good, and only a new registration or the vendor's account brings keys back.",
         run_keys };

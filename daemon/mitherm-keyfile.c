@@ -12,8 +12,8 @@
 #include "mi-info.h"
 #include "mitherm-error.h"
 
-/* Deeper nesting is no key file. */
-#define DEPTH_MAX 32
+/* Deeper nesting is no key file, and json-glib recurses without a limit of its own. */
+#define DEPTH_MAX 64
 
 /* Export */
 
@@ -136,7 +136,9 @@ typedef struct
   char *model;
   char *state;
   char *created;
-  guint line; /* 0: unknown */
+  gboolean named; /* a line "name" was among its own */
+  guint line;     /* of its address, or its first one */
+  gsize start;    /* where in the text it may begin */
 } Entry;
 
 typedef struct
@@ -146,6 +148,7 @@ typedef struct
   MithermImportFunc changed;
   gpointer user_data;
   const char *text; /* whole, NUL-terminated */
+  gsize done;       /* of the text: entries to come stand behind */
   guint imported;
   guint skipped;
   guint seen;
@@ -244,19 +247,70 @@ is_given (const char *text)
   return text != NULL && *text != '\0';
 }
 
+static guint
+line_at (Import *import, gsize offset)
+{
+  guint line = 1;
+
+  for (gsize i = 0; i < offset; i++)
+    line += import->text[i] == '\n';
+  return line;
+}
+
+/* The line in which @value of @entry stands. */
+static guint
+line_of (Import *import, const Entry *entry, const char *value)
+{
+  const char *at = is_given (value) ? strstr (import->text + entry->start, value) : NULL;
+
+  return at != NULL ? line_at (import, (gsize) (at - import->text)) : entry->line;
+}
+
+static gboolean
+is_hex_word (const char *word, gsize len)
+{
+  return strlen (word) == len && strspn (word, "0123456789abcdefABCDEF") == len;
+}
+
+/* Says what is wrong with a key that does not have its @len bytes; never the key itself. */
+static void
+add_bad_key (Import *import, const Entry *entry, const char *field, const char *value, gsize len)
+{
+  gsize digits = strspn (value, "0123456789abcdefABCDEF");
+  gsize other = len == MI_TOKEN_LEN ? MI_BIND_KEY_LEN : MI_TOKEN_LEN;
+  g_autofree char *reason = NULL;
+
+  if (value[digits] != '\0')
+    reason = g_strdup_printf ("not %" G_GSIZE_FORMAT " hex digits", 2 * len);
+  else
+    reason = g_strdup_printf ("%" G_GSIZE_FORMAT " hex digits instead of %" G_GSIZE_FORMAT "%s",
+                              digits, 2 * len,
+                              digits != 2 * other        ? ""
+                              : other == MI_BIND_KEY_LEN ? ": that is the length of a bind key"
+                                                         : ": that is the length of a token");
+  add_problem (import, line_of (import, entry, value), field, reason);
+}
+
 static gboolean
 read_set (Import *import, const Entry *entry, MithermKeySet *set)
 {
   set->has_token = is_given (entry->token);
   set->has_bind_key = is_given (entry->bind_key);
+  if (set->has_token && set->has_bind_key && is_hex_word (entry->token, 2 * MI_BIND_KEY_LEN)
+      && is_hex_word (entry->bind_key, 2 * MI_TOKEN_LEN))
+    {
+      add_problem (import, line_of (import, entry, entry->token), "token",
+                   "token and bind_key are swapped: a token has 24 hex digits, a bind key 32");
+      return FALSE;
+    }
   if (set->has_token && !mi_hex_decode (entry->token, set->keys.token, MI_TOKEN_LEN))
     {
-      add_problem (import, entry->line, "token", "not 24 hex digits");
+      add_bad_key (import, entry, "token", entry->token, MI_TOKEN_LEN);
       return FALSE;
     }
   if (set->has_bind_key && !mi_hex_decode (entry->bind_key, set->keys.bind_key, MI_BIND_KEY_LEN))
     {
-      add_problem (import, entry->line, "bind_key", "not 32 hex digits");
+      add_bad_key (import, entry, "bind_key", entry->bind_key, MI_BIND_KEY_LEN);
       return FALSE;
     }
   if (is_given (entry->did))
@@ -270,8 +324,7 @@ import_entry (Import *import, const Entry *entry)
   g_autoptr (MithermKeySet) set = mitherm_key_set_new ();
   char address[18];
 
-  if (import->error != NULL || !is_given (entry->address)
-      || (!is_given (entry->token) && !is_given (entry->bind_key)))
+  if (import->error != NULL || (!is_given (entry->token) && !is_given (entry->bind_key)))
     return;
   import->seen++;
   if (!is_thermometer (import, entry->model))
@@ -279,9 +332,10 @@ import_entry (Import *import, const Entry *entry)
       import->skipped++;
       return;
     }
-  if (!normalise_address (entry->address, address))
+  if (!is_given (entry->address) || !normalise_address (entry->address, address))
     {
-      add_problem (import, entry->line, "address", "not a Bluetooth address");
+      add_problem (import, entry->line, "address",
+                   is_given (entry->address) ? "not a Bluetooth address" : "missing");
       return;
     }
   if (!read_set (import, entry, set))
@@ -297,19 +351,6 @@ import_entry (Import *import, const Entry *entry)
 
 /* JSON */
 
-static guint
-line_of (Import *import, const char *value)
-{
-  const char *at = is_given (value) ? strstr (import->text, value) : NULL;
-  guint line = 1;
-
-  if (at == NULL)
-    return 0;
-  for (const char *c = import->text; c < at; c++)
-    line += *c == '\n';
-  return line;
-}
-
 static char *
 dup_member (JsonObject *object, const char *const *names)
 {
@@ -324,7 +365,7 @@ dup_member (JsonObject *object, const char *const *names)
   return NULL;
 }
 
-static const char *const address_names[] = { "mac", "address", NULL };
+static const char *const address_names[] = { "mac", "address", "mac_address", NULL };
 static const char *const token_names[] = { "token", NULL };
 static const char *const bind_names[]
     = { "beaconkey", "bind_key", "bindkey", "encryption_key", NULL };
@@ -373,7 +414,7 @@ import_sets (Import *import, Entry *entry, JsonArray *sets)
   for (guint i = json_array_get_length (sets); i-- > 0;)
     {
       JsonNode *node = json_array_get_element (sets, i);
-      Entry one = { .line = entry->line };
+      Entry one = { .line = entry->line, .start = entry->start };
 
       if (!JSON_NODE_HOLDS_OBJECT (node))
         continue;
@@ -390,6 +431,20 @@ import_sets (Import *import, Entry *entry, JsonArray *sets)
 
 static void import_node (Import *import, JsonNode *node, guint depth);
 
+/* The parser tells no positions: objects come in the order of the text, by their addresses. */
+static void
+find_entry (Import *import, Entry *entry)
+{
+  const char *at = strstr (import->text + import->done, entry->address);
+
+  entry->start = import->done;
+  entry->line = line_at (import, import->done);
+  if (at == NULL) /* written with escapes */
+    return;
+  import->done = (gsize) (at - import->text) + strlen (entry->address);
+  entry->line = line_at (import, (gsize) (at - import->text));
+}
+
 static void
 import_object (Import *import, JsonObject *object, guint depth)
 {
@@ -400,7 +455,7 @@ import_object (Import *import, JsonObject *object, guint depth)
   entry.address = dup_member (object, address_names);
   if (is_given (entry.address))
     {
-      entry.line = line_of (import, entry.address);
+      find_entry (import, &entry);
       entry.did = dup_member (object, did_names);
       entry.model = dup_member (object, model_names);
       if (sets != NULL && JSON_NODE_HOLDS_ARRAY (sets))
@@ -432,35 +487,53 @@ import_node (Import *import, JsonNode *node, guint depth)
     }
 }
 
-/* json-glib recurses without a limit of its own. */
+/*
+ * Whether it is made of JSON's own signs and nested no deeper than DEPTH_MAX. The parser also takes
+ * comments and single quotes, behind which brackets could hide from this look.
+ */
 static gboolean
-is_too_deep (const char *text)
+is_plain_json (const char *text)
 {
+  gboolean quoted = FALSE;
   guint depth = 0;
 
   for (; *text != '\0'; text++)
     {
-      if (*text == '{' || *text == '[')
+      if (quoted)
+        {
+          if (*text == '\\' && text[1] != '\0')
+            text++;
+          else if (*text == '"')
+            quoted = FALSE;
+        }
+      else if (*text == '"')
+        quoted = TRUE;
+      else if (*text == '{' || *text == '[')
         depth++;
-      else if ((*text == '}' || *text == ']') && depth > 0)
-        depth--;
-      if (depth > 4 * DEPTH_MAX)
-        return TRUE;
+      else if (*text == '}' || *text == ']')
+        depth -= depth > 0;
+      else if (!g_ascii_isalnum (*text) && strchr (":,+-. \t\r\n", *text) == NULL)
+        return FALSE;
+      if (depth > DEPTH_MAX)
+        return FALSE;
     }
-  return FALSE;
+  return TRUE;
 }
 
 static gboolean
-import_json (Import *import, GError **error)
+import_json (Import *import, const char *start, GError **error)
 {
   g_autoptr (JsonParser) parser = json_parser_new ();
+  gboolean plain = g_utf8_validate (start, -1, NULL) && is_plain_json (start);
 
-  if (is_too_deep (import->text) || !json_parser_load_from_data (parser, import->text, -1, NULL))
+  if (!plain || !json_parser_load_from_data (parser, start, -1, NULL))
     {
+      guint line = plain ? json_parser_get_current_line (parser) : 1;
+
       /* The parser's own text may quote the file. */
       g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_INVALID_ARGS,
-                   "The key file is no sound JSON (line %u).",
-                   json_parser_get_current_line (parser));
+                   "The key file is no sound JSON (%s line %u).", plain ? "at" : "seen from",
+                   line_at (import, (gsize) (start - import->text)) + MAX (line, 1) - 1);
       return FALSE;
     }
   import_node (import, json_parser_get_root (parser), 0);
@@ -479,6 +552,8 @@ entry_field (Entry *entry, const char *label)
   } fields[] = {
     { "mac", G_STRUCT_OFFSET (Entry, address) },
     { "address", G_STRUCT_OFFSET (Entry, address) },
+    { "mac_address", G_STRUCT_OFFSET (Entry, address) },
+    { "mac address", G_STRUCT_OFFSET (Entry, address) },
     { "token", G_STRUCT_OFFSET (Entry, token) },
     { "ble key", G_STRUCT_OFFSET (Entry, bind_key) },
     { "beacon key", G_STRUCT_OFFSET (Entry, bind_key) },
@@ -506,77 +581,95 @@ flush_entry (Import *import, Entry *entry)
   entry_clear (entry);
 }
 
+/* A value as YAML has it: maybe in quotes, maybe with a comment behind. */
 static char *
 unquote (const char *value)
 {
-  char *copy = g_strstrip (g_strdup (value));
-  gsize len = strlen (copy);
+  const char *start = value + strspn (value, " \t");
+  const char *end = NULL;
+  const char *comment;
 
-  if (len >= 2 && (copy[0] == '"' || copy[0] == '\'') && copy[len - 1] == copy[0])
-    {
-      memmove (copy, copy + 1, len - 2);
-      copy[len - 2] = '\0';
-    }
-  return copy;
+  if (*start == '"' || *start == '\'')
+    end = strchr (start + 1, *start);
+  if (end != NULL)
+    return g_strstrip (g_strndup (start + 1, (gsize) (end - start - 1)));
+  comment = strstr (start, " #");
+  return g_strstrip (comment != NULL ? g_strndup (start, (gsize) (comment - start))
+                                     : g_strdup (start));
 }
 
-static void
-import_pair (Import *import, Entry *entry, const char *line, guint number)
+/* Returns: whether the line is one that is known here */
+static gboolean
+import_pair (Import *import, Entry *entry, const char *line, guint number, gsize offset)
 {
   gboolean dash = g_str_has_prefix (line, "- ");
   const char *start = dash ? line + 2 : line;
   const char *colon = strchr (start, ':');
   g_autofree char *label = NULL;
+  gboolean name;
   char **field;
 
   if (colon == NULL)
-    return;
+    return FALSE;
   label = g_strstrip (g_strndup (start, (gsize) (colon - start)));
+  name = g_ascii_strcasecmp (label, "name") == 0;
   field = entry_field (entry, label);
-  /* A name, a dash or a second address begins the next device. */
-  if (dash || g_ascii_strcasecmp (label, "name") == 0 || (field != NULL && *field != NULL))
+  /* A dash, a second name or a second address begins the next device. */
+  if (dash || (name && entry->named) || (field != NULL && *field != NULL))
     {
       flush_entry (import, entry);
       field = entry_field (entry, label);
     }
-  if (field == NULL)
-    return;
-  if (field == &entry->address || entry->line == 0)
+  entry->named |= name;
+  if (entry->line == 0)
+    entry->start = offset;
+  if (entry->line == 0 || field == &entry->address)
     entry->line = number;
-  *field = unquote (colon + 1);
+  if (field != NULL)
+    *field = unquote (colon + 1);
+  return field != NULL || name || dash;
 }
 
-static gboolean
-is_hex_word (const char *word, gsize len)
+/* Returns: (nullable): what is wrong with @value, which is neither a token nor a bind key */
+static char *
+bad_word (const char *value)
 {
-  return strlen (word) == len && strspn (word, "0123456789abcdefABCDEF") == len;
+  gsize digits = strspn (value, "0123456789abcdefABCDEF");
+
+  if (is_hex_word (value, 2 * MI_TOKEN_LEN) || is_hex_word (value, 2 * MI_BIND_KEY_LEN))
+    return g_strdup ("one key too many");
+  if (value[digits] != '\0')
+    return g_strdup ("neither 24 nor 32 hex digits");
+  return g_strdup_printf ("%" G_GSIZE_FORMAT " hex digits: a token has 24, a bind key 32", digits);
 }
 
 static void
-import_list_line (Import *import, char **words, guint number)
+import_list_line (Import *import, char **words, guint number, gsize offset)
 {
-  Entry entry = { .line = number };
+  Entry entry = { .line = number, .start = offset };
+  gboolean good = TRUE;
 
   entry.address = unquote (words[0]);
-  for (char **word = words + 1; *word != NULL; word++)
+  for (char **word = words + 1; good && *word != NULL && **word != '#'; word++)
     {
       char *value = unquote (*word);
 
       if (is_hex_word (value, 2 * MI_TOKEN_LEN) && entry.token == NULL)
-        entry.token = value;
+        entry.token = g_steal_pointer (&value);
       else if (is_hex_word (value, 2 * MI_BIND_KEY_LEN) && entry.bind_key == NULL)
-        entry.bind_key = value;
-      else
+        entry.bind_key = g_steal_pointer (&value);
+      else if (*value != '\0')
         {
-          if (*value != '\0')
-            {
-              import->seen++;
-              add_problem (import, number, "key", "neither 24 nor 32 hex digits, or one too many");
-            }
-          mitherm_secret_free (value);
+          g_autofree char *reason = bad_word (value);
+
+          good = FALSE;
+          import->seen++;
+          add_problem (import, number, "key", reason);
         }
+      mitherm_secret_free (value);
     }
-  import_entry (import, &entry);
+  if (good)
+    import_entry (import, &entry);
   entry_clear (&entry);
 }
 
@@ -588,8 +681,20 @@ wipe_words (char **words)
   g_strfreev (words);
 }
 
+static gboolean
+has_key (char **words)
+{
+  for (; *words != NULL; words++)
+    {
+      if (is_hex_word (*words, 2 * MI_TOKEN_LEN) || is_hex_word (*words, 2 * MI_BIND_KEY_LEN))
+        return TRUE;
+    }
+  return FALSE;
+}
+
+/* @offset: of the line in the text */
 static void
-import_line (Import *import, Entry *entry, char *line, guint number)
+import_line (Import *import, Entry *entry, char *line, guint number, gsize offset)
 {
   char **words;
   char address[18];
@@ -598,12 +703,20 @@ import_line (Import *import, Entry *entry, char *line, guint number)
   g_strstrip (line);
   if (*line == '\0' || *line == '#')
     return;
+  if (strspn (line, "-") == strlen (line)) /* the extractor's rule between two devices */
+    {
+      flush_entry (import, entry);
+      return;
+    }
   words = g_strsplit_set (line, ",; \t", -1);
   first = unquote (words[0]);
   if (normalise_address (first, address))
-    import_list_line (import, words, number);
-  else
-    import_pair (import, entry, line, number);
+    import_list_line (import, words, number, offset);
+  else if (!import_pair (import, entry, line, number, offset) && has_key (words))
+    {
+      import->seen++;
+      add_problem (import, number, "address", "keys without a Bluetooth address in front");
+    }
   wipe_words (words);
 }
 
@@ -612,9 +725,15 @@ import_text (Import *import)
 {
   char **lines = g_strsplit (import->text, "\n", -1);
   Entry entry = { 0 };
+  gsize offset = 0;
 
   for (guint i = 0; lines[i] != NULL; i++)
-    import_line (import, &entry, lines[i], i + 1);
+    {
+      gsize len = strlen (lines[i]);
+
+      import_line (import, &entry, lines[i], i + 1, offset);
+      offset += len + 1;
+    }
   flush_entry (import, &entry);
   wipe_words (lines);
 }
@@ -624,7 +743,8 @@ terminated (const char *data, gsize len)
 {
   char *text = g_malloc (len + 1);
 
-  memcpy (text, data, len);
+  if (len > 0)
+    memcpy (text, data, len);
   text[len] = '\0';
   return text;
 }
@@ -643,10 +763,7 @@ mitherm_keyfile_import (MithermStore *store, MiModels *models, const char *data,
   import.text = text;
   g_variant_builder_init (&import.problems, G_VARIANT_TYPE ("aa{sv}"));
   if (*start == '{' || *start == '[')
-    {
-      import.text = start;
-      ok = import_json (&import, error);
-    }
+    ok = import_json (&import, start, error);
   else
     import_text (&import);
   if (ok && import.error != NULL)

@@ -528,5 +528,168 @@ def update_registers_with_a_credential():
         same_keys(world)
 
 
+# --- keys from elsewhere ---------------------------------------------------------------------------
+
+A2, A3, A4 = "A4:C1:38:00:00:02", "A4:C1:38:00:00:03", "A4:C1:38:00:00:04"
+TOKENS = [f"{i:024x}" for i in range(1, 9)]
+BIND_KEYS = [f"{i:032x}" for i in range(0x51, 0x59)]
+
+
+def imported(world, text, expect=0):
+    return world.ctl("--json", "keys", "import", "-", data=text, expect=expect).json()[0]
+
+
+def key_of(world, address):
+    keys = stored(world, address)
+    assert len(keys) == 1, keys
+    return keys[0].get("token"), keys[0].get("bind_key")
+
+
+EXTRACTOR_TEXT = f"""Devices found for server "de" @ home "123":
+   ---------
+   NAME:     Living room
+   ID:       blt.3.129vtestaag00
+   BLE KEY:  {BIND_KEYS[0]}
+   MAC:      {A2}
+   TOKEN:    {TOKENS[0]}
+   MODEL:    miaomiaoce.sensor_ht.t2
+   ---------
+   NAME:     Lamp
+   ID:       42
+   MAC:      11:22:33:44:55:66
+   IP:       192.168.1.2
+   TOKEN:    {BIND_KEYS[5]}
+   MODEL:    yeelink.light.ceiling1
+   ---------
+   NAME:     Kitchen
+   ID:       blt.3.129vtestaag01
+   BLE KEY:  {BIND_KEYS[1][:30]}
+   MAC:      {A3}
+   TOKEN:    {TOKENS[1]}
+   MODEL:    miaomiaoce.sensor_ht.t2
+   ---------
+   NAME:     Bath
+   ID:       blt.3.129vtestaag02
+   BLE KEY:  {BIND_KEYS[2]}
+   MAC:      {A4}
+   TOKEN:    {TOKENS[2]}
+   MODEL:    miaomiaoce.sensor_ht.t2
+"""
+
+
+@case
+def the_extractors_text_is_imported_and_its_bad_line_named():
+    with World(ONE) as world:
+        result = imported(world, EXTRACTOR_TEXT)
+        assert result["imported"] == 2 and result["skipped"] == 1, result
+        problem, = result["problems"]
+        line = 1 + EXTRACTOR_TEXT.splitlines().index(f"   BLE KEY:  {BIND_KEYS[1][:30]}")
+        assert problem["line"] == line and problem["field"] == "bind_key" and "30" in problem["reason"], problem
+        assert key_of(world, A2) == (TOKENS[0], BIND_KEYS[0]) and key_of(world, A4) == (TOKENS[2], BIND_KEYS[2])
+
+
+@case
+def the_extractors_json_is_imported_and_its_bad_line_named():
+    devices = [{"name": "a [{\"", "mac": A2, "did": "blt.3.129vtestaag00", "model": "miaomiaoce.sensor_ht.t2",
+                "token": TOKENS[0], "BLE_DATA": {"beaconkey": BIND_KEYS[0]}},
+               {"name": "lamp", "mac": "11:22:33:44:55:66", "model": "yeelink.light.ceiling1", "token": BIND_KEYS[5]},
+               {"name": "swapped", "mac": A3, "model": "miaomiaoce.sensor_ht.t2", "token": BIND_KEYS[1],
+                "BLE_DATA": {"beaconkey": TOKENS[1]}},
+               {"name": "c", "token": TOKENS[2], "mac": A4, "model": "miaomiaoce.sensor_ht.t2",
+                "result": {"beaconkey": BIND_KEYS[2]}}]
+    text = "\n" + json.dumps([{"server": "de", "homes": [{"home_id": 1, "devices": devices}]}], indent=1)
+    with World(ONE) as world:
+        result = imported(world, text)
+        assert result["imported"] == 2 and result["skipped"] == 1, result
+        problem, = result["problems"]
+        line = 1 + [i for i, l in enumerate(text.split("\n")) if BIND_KEYS[1] in l][0]
+        assert problem["line"] == line and problem["field"] == "token" and "swapped" in problem["reason"], problem
+        assert key_of(world, A2) == (TOKENS[0], BIND_KEYS[0]) and key_of(world, A4) == (TOKENS[2], BIND_KEYS[2])
+
+
+@case
+def lists_are_imported_and_their_bad_lines_named():
+    text = f"""# my thermometers
+{A2} {TOKENS[0]} {BIND_KEYS[0]}
+{A3.lower()},{BIND_KEYS[1]}
+{A4};{BIND_KEYS[2]};{TOKENS[2]}  # kitchen
+A4:C1:38:00:00:0G {TOKENS[3]} {BIND_KEYS[3]}
+A4C138000005 {TOKENS[4]} {BIND_KEYS[4][:-1]}
+"""
+    with World(ONE) as world:
+        result = imported(world, text)
+        assert result["imported"] == 3 and result["skipped"] == 0, result
+        assert [(p["line"], p["field"]) for p in result["problems"]] == [(5, "address"), (6, "key")], result
+        assert "31 hex digits" in result["problems"][1]["reason"], result
+        assert key_of(world, A2) == (TOKENS[0], BIND_KEYS[0])
+        assert key_of(world, A3) == (None, BIND_KEYS[1])
+        assert key_of(world, A4) == (TOKENS[2], BIND_KEYS[2])
+        assert not any(key in json.dumps(result) for key in TOKENS + BIND_KEYS)
+
+
+@case
+def yaml_of_home_assistant_is_imported_and_its_bad_line_named():
+    text = f"""ble_monitor:
+  devices:
+    - mac: "{A2}"
+      name: "Living room"
+      encryption_key: "{BIND_KEYS[0]}"  # the key
+    - mac: '{A3}'
+      encryption_key: {TOKENS[1]}
+    - name: Bath
+      mac: {A4}
+      bindkey: {BIND_KEYS[2]} # comment
+"""
+    with World(ONE) as world:
+        result = imported(world, text)
+        assert result["imported"] == 2, result
+        problem, = result["problems"]
+        assert problem["line"] == 7 and problem["field"] == "bind_key" and "token" in problem["reason"], problem
+        assert key_of(world, A2) == (None, BIND_KEYS[0]) and key_of(world, A4) == (None, BIND_KEYS[2])
+
+
+@case
+def rubbish_is_refused_and_harms_nothing():
+    deep = '{"a":"' + "]" * 100000 + '","b":' + "[" * 100000
+    hidden = "[" + '"]]]",' * 1000 + "/* \" */ " + "[" * 100000
+    with World(ONE) as world:
+        for text in (deep, hidden, "[" * 500000, "{", "[1,2", "\0\0", "rubbish", "", '{"mac":1}', '[{"mac":"x","token":[]}]'):
+            result = world.ctl("keys", "import", "-", data=text, expect=2)
+            assert "InvalidArgs" in result.err, result
+        assert "CRITICAL" not in (world.dir / "daemon.log").read_text()
+
+
+@case
+def snippets_for_other_programs_come_back_the_same():
+    with World(BOUND) as world:
+        world.known(A)
+        give_keys(world)
+        assert f'- mac: "{A}"' in world.ctl("keys", "export", "--format=homeassistant").out
+        esphome = world.ctl("keys", "export", "--format=esphome").out
+        assert "platform: xiaomi_lywsd03mmc" in esphome and f'bindkey: "{BIND_KEY}"' in esphome, esphome
+        monitor = world.ctl("keys", "export", "--format=ble_monitor").out
+        assert f'encryption_key: "{BIND_KEY}"' in monitor and "ble_monitor:" in monitor, monitor
+        world.ctl("keys", "export", "--format=other", expect=2)
+        for text in (world.ctl("keys", "export", "--format=homeassistant").out, esphome, monitor):
+            assert TOKEN not in text
+            world.ctl("keys", "forget", "--purge", A)
+            assert imported(world, text)["imported"] == 1
+            assert key_of(world, A) == (None, BIND_KEY)
+
+
+@case
+def a_bind_key_is_checked_on_advertisements():
+    with World(BOUND + "Advert=mibeacon-encrypted\nInterval=200\n") as world:
+        world.known(A)
+        imported(world, f"{A} {BIND_KEY}")
+        done = last(world.ctl("--json", "login", "--passive", A))
+        assert done["State"] == "done" and done["Result"]["keys"] == "current", done
+        assert "connecting" not in world.ctl("--json", "login", "--passive", A).out
+        world.ctl("keys", "forget", "--purge", A)
+        imported(world, f"{A} {'ee' * 16}")
+        result = world.ctl("login", "--passive", A, expect=1)
+        assert "AuthFailed" in result.err, result
+
+
 if __name__ == "__main__":
     sys.exit(harness.main(CASES))
