@@ -737,6 +737,8 @@ def tls_checks_the_name_of_the_broker():
 @case
 def garbage_is_ignored_and_counted():
     with Desk() as desk:
+        # The broker itself would drop the last, good message on a slow machine.
+        desk.broker_lines.append("max_queued_messages 0")
         desk.begin(A, **UPDATABLE)
         memory = desk.memory()
         for name, payload in (("update/set", "INSTALL"), ("update/set", ""), ("update/set", "install\n"),
@@ -758,7 +760,6 @@ def garbage_is_ignored_and_counted():
         desk.stop(desk.bridge)
         lines = [line for line in desk.log().splitlines() if "ignored messages" in line]
         assert len(lines) <= 6, lines
-        # The broker itself drops what a client does not take in time.
         assert "wrong-topic 3" in lines[-1] and "unknown-thermometer 1" in lines[-1], lines
         assert "wrong-payload" in lines[-1], lines
         assert desk.calls_so_far() == ["UpdateFromCatalog"], desk.calls_so_far()
