@@ -19,8 +19,10 @@
 /* Another adapter takes over when it hears this much better, or the old one hears nothing. */
 #define ADAPTER_MARGIN_DB  6
 #define ADAPTER_SILENCE_US (30 * G_USEC_PER_SEC)
-#define NAME_MAX_LEN       64
-#define HOPS_MAX           8
+/* Of a sensor, whose values tell as much, Rssi and LastSeen are signalled this seldom. */
+#define SEEN_SIGNAL_US (5 * G_USEC_PER_SEC)
+#define NAME_MAX_LEN   64
+#define HOPS_MAX       8
 
 struct _MithermDevice
 {
@@ -33,8 +35,7 @@ struct _MithermDevice
   gint16 rssi;
   gboolean on_bus;
   gboolean has_keys;
-  gboolean touched;     /* heard since Rssi and LastSeen were signalled */
-  gboolean sensor_next; /* whose turn it is to be signalled */
+  gboolean touched; /* heard since Rssi and LastSeen were signalled */
   gint16 shown_rssi;
   MiSigned shown_signed;
   guint changed; /* bits of Property that wait to be signalled */
@@ -46,6 +47,7 @@ struct _MithermDevice
   const char *update_version; /* interned, nullable */
   gint64 adapter_heard_us;    /* when that adapter heard it, monotonic */
   gint64 heard_us;            /* monotonic */
+  gint64 signalled_us;        /* Rssi and LastSeen, monotonic */
   gint64 seen_us;             /* UTC */
   MithermJob *job;            /* not owned */
   MithermDeviceAdvertFunc listener;
@@ -763,27 +765,33 @@ has_news (MithermDevice *self)
          && mitherm_sensor_has_changes (self->sensor);
 }
 
+static gboolean
+is_seen_due (MithermDevice *self)
+{
+  return self->touched
+         && (!mitherm_device_is_sensor (self)
+             || self->heard_us - self->signalled_us >= SEEN_SIGNAL_US);
+}
+
 gboolean
 mitherm_device_flush (MithermDevice *self)
 {
-  if (has_news (self) && (self->sensor_next || !self->touched))
+  if (is_seen_due (self))
     {
-      self->sensor_next = FALSE;
-      if (mitherm_manager_get_connection (self->manager) != NULL)
-        emit_properties (self, mitherm_dbus_sensor1_interface_info ()->name,
-                         mitherm_sensor_take_changes (self->sensor));
-      return self->touched;
+      self->touched = FALSE;
+      self->signalled_us = self->heard_us;
+      mark (self, PROP_LAST_SEEN);
+      if (self->rssi != self->shown_rssi)
+        mark (self, PROP_RSSI);
+      if (self->adapter != self->shown_adapter)
+        mark (self, PROP_ADAPTER);
+      self->shown_rssi = self->rssi;
+      self->shown_adapter = self->adapter;
     }
-  self->sensor_next = TRUE;
-  self->touched = FALSE;
-  mark (self, PROP_LAST_SEEN);
-  if (self->rssi != self->shown_rssi)
-    mark (self, PROP_RSSI);
-  if (self->adapter != self->shown_adapter)
-    mark (self, PROP_ADAPTER);
-  self->shown_rssi = self->rssi;
-  self->shown_adapter = self->adapter;
-  return has_news (self);
+  else if (has_news (self) && mitherm_manager_get_connection (self->manager) != NULL)
+    emit_properties (self, mitherm_dbus_sensor1_interface_info ()->name,
+                     mitherm_sensor_take_changes (self->sensor));
+  return has_news (self) && mitherm_manager_get_connection (self->manager) != NULL;
 }
 
 /* Facts from jobs */

@@ -40,8 +40,8 @@ void mitherm_device_measure (MithermDevice *self, const MithermAdvert *advert);
 /* Monotonic time of the last advertisement, 0: never in this run. */
 gint64 mitherm_device_get_heard_us (MithermDevice *self);
 /*
- * Lets Rssi, LastSeen and Adapter be signalled, or else what Sensor1 has to tell: one signal a
- * call, the two in turn. Returns: whether there is more
+ * Signals what Sensor1 has to tell, or lets Rssi, LastSeen and Adapter be signalled: one signal a
+ * call, the two never at once. Returns: whether there is more
  */
 gboolean mitherm_device_flush (MithermDevice *self);
 

@@ -116,6 +116,7 @@ class World:
         self.sim_args, self.daemon_args = list(sim_args), list(daemon_args)
         self.sim = self.daemon = self.bus_process = None
         self.auto = start
+        self.quiet = False
         self.env = dict(os.environ)
         self.env.pop("DBUS_SESSION_BUS_ADDRESS", None)
 
@@ -191,7 +192,7 @@ class World:
     def start_daemon(self, *more):
         self.daemon = self.spawn("daemon", [
             BUILD / "daemon" / "mithermd", f"--bus={self.bus}", f"--bluez-bus={self.bus}",
-            f"--state-dir={self.state}", "--verbose", *self.daemon_args, *more], stdin=subprocess.DEVNULL,
+            f"--state-dir={self.state}", *([] if self.quiet else ["--verbose"]), *self.daemon_args, *more], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, restore_signals=False)
 
         def owned():
