@@ -27,6 +27,32 @@ pass (int fd, GError **error)
   return passed ? g_steal_pointer (&fds) : NULL;
 }
 
+static void
+add_null (GVariantDict *dict, const char *key)
+{
+  if (!g_variant_dict_contains (dict, key))
+    g_variant_dict_insert_value (dict, key, g_variant_new_maybe (G_VARIANT_TYPE_STRING, NULL));
+}
+
+/* What a file does not have is null in JSON; D-Bus knows no null, and leaves it out. */
+static GVariant *
+with_nulls (GVariant *facts)
+{
+  g_auto (GVariantDict) dict = G_VARIANT_DICT_INIT (facts);
+  g_autoptr (GVariant) tag = g_variant_lookup_value (facts, "tag", G_VARIANT_TYPE_VARDICT);
+
+  add_null (&dict, "zigbee");
+  add_null (&dict, "tag");
+  if (tag != NULL)
+    {
+      g_auto (GVariantDict) inner = G_VARIANT_DICT_INIT (tag);
+
+      add_null (&inner, "old_version");
+      g_variant_dict_insert_value (&dict, "tag", g_variant_dict_end (&inner));
+    }
+  return g_variant_dict_end (&dict);
+}
+
 static ExitStatus
 run_image (App *app, int argc, char **argv)
 {
@@ -53,7 +79,7 @@ run_image (App *app, int argc, char **argv)
                                                       -1, fds, &facts, NULL, NULL, &error))
     return app_report (app, error);
   if (app->json)
-    output_json (facts);
+    output_json (with_nulls (facts));
   else
     output_facts (facts, 0);
   return EXIT_DONE;

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Firmware 2.1.1 and later, plans and keys from elsewhere: cases3.py NAME runs one case."""
 
+import hashlib
 import json
 import pathlib
 import shlex
@@ -689,6 +690,59 @@ def a_bind_key_is_checked_on_advertisements():
         imported(world, f"{A} {'ee' * 16}")
         result = world.ctl("login", "--passive", A, expect=1)
         assert "AuthFailed" in result.err, result
+
+
+# --- images ----------------------------------------------------------------------------------------
+
+def differences(expected, told, path=""):
+    """What of the expected facts is missing or different in what was told."""
+    if isinstance(expected, dict) and isinstance(told, dict):
+        return [d for key, value in expected.items()
+                for d in ([f"{path}{key}: missing"] if key not in told
+                          else differences(value, told[key], f"{path}{key}."))]
+    if isinstance(expected, list) and isinstance(told, list) and len(expected) == len(told):
+        return [d for i, value in enumerate(expected) for d in differences(value, told[i], f"{path}{i}.")]
+    if isinstance(expected, str) and isinstance(told, str):
+        return [] if expected.lower() == told.lower() else [f"{path}: {told} instead of {expected}"]
+    return [] if expected == told else [f"{path}: {told} instead of {expected}"]
+
+
+@case
+def the_facts_of_real_files_are_told():
+    known = {item["facts"]["sha256"] if "sha256" in item.get("facts", {}) else item.get("sha256"): item
+             for item in signing.VECTORS["real"]}
+    if not harness.FIRMWARE.is_dir():
+        raise harness.Skip("no firmware files are there (set MITHERM_FIRMWARE)")
+    seen = 0
+    with World(ONE) as world:
+        for path in sorted(harness.FIRMWARE.iterdir()):
+            item = known.get(hashlib.sha256(path.read_bytes()).hexdigest())
+            if item is None:
+                continue
+            seen += 1
+            told = world.ctl("--json", "image", path).json()[0]
+            wrong = differences(item["facts"], told)
+            assert not wrong, (path.name, wrong)
+            assert set(told["verdict"]) == {"crc", "tag", "chain", "signature", "padding"}, told
+            assert set(told["verdict"].values()) <= {"valid", "invalid", "absent"}, told
+            assert told["verdict"]["crc"] == "valid" and told["version"] and told["models"], (path.name, told)
+    if not seen:
+        raise harness.Skip("none of the known firmware files is there (set MITHERM_FIRMWARE)")
+
+
+@case
+def a_signed_image_with_a_flipped_bit_is_no_longer_signed():
+    with Rooted(ONE, config=IMAGE_CONFIG) as world:
+        good = signed_image(world, size=4100).read_bytes()
+        facts = world.ctl("--json", "image", world.file("good.bin", good)).json()[0]
+        assert facts["kind"] == "stock-signed" and facts["version"] == "2.1.1_0160", facts
+        assert set(facts["verdict"].values()) == {"valid"}, facts
+        places = {0x700: "crc", 4100 + 30: "tag", 4100 + 300: "chain", len(good) - 40: "signature"}
+        for at, verdict in places.items():
+            bad = bytearray(good)
+            bad[at] ^= 1
+            facts = world.ctl("--json", "image", world.file("bad.bin", bytes(bad))).json()[0]
+            assert facts["verdict"][verdict] == "invalid" and facts["kind"] == "damaged", (at, facts)
 
 
 if __name__ == "__main__":
