@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -16,6 +17,8 @@ import traceback
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
 import harness  # noqa: E402
+import signing  # noqa: E402
+from cloud_service import VECTORS  # noqa: E402
 
 # hci1 of the virtual controllers; a public address of our own choice is not possible there.
 ADDRESS = "00:AA:01:01:00:01"
@@ -134,6 +137,68 @@ def a_killed_bluetoothd_is_survived():
         guest.start_sim()
         guest.until(lambda: guest.info(ADDRESS)["LastSeen"] > int((time.time() - 5) * 1e6), limit=90)
         guest.ctl("info", "--read", ADDRESS)
+
+
+TOKEN, BIND_KEY = "00112233445566778899aabb", "ffeeddccbbaa99887766554433221100"
+ROOT = VECTORS["root"]["public"]
+BOUND = PLAIN + f"Token={TOKEN}\nBindKey={BIND_KEY}\nDid=blt.3.129vtestaag00\nOnReject=restart\n"
+SIGNING = BOUND + f"ImageRootKey={signing.ROOT}\n"
+ROOTS = f"[images]\nRootKey={signing.VENDOR_ROOT};{signing.ROOT}\n"
+
+
+def give_keys(guest):
+    guest.known(ADDRESS)
+    guest.ctl("keys", "import", "-", data=f"{ADDRESS} {TOKEN} {BIND_KEY}\n")
+
+
+@case
+def version_2_registers_with_a_credential():
+    devices = f"[{ADDRESS}]\nModel=LYWSD03MMC\nFirmware=2.1.1_0159\nRootKey={ROOT}\n"
+    program = str(HERE.parent / "integration" / "credential.py")
+
+    def command(mode):
+        return "--credential-command=" + shlex.join([sys.executable, program, mode])
+    with Guest(devices, f"[registration]\nRootKey={ROOT}\n") as guest:
+        guest.known(ADDRESS)
+        assert "CredentialRefused" in guest.ctl("activate", command("foreign-key"), ADDRESS, expect=1).err
+        assert guest.device_state(ADDRESS)["registered"] is False
+        guest.ctl("activate", command("good"), ADDRESS)
+        assert guest.device_state(ADDRESS)["registered"] is True
+        assert last(guest.ctl("--json", "login", ADDRESS))["Result"]["keys"] == "current"
+
+
+@case
+def firmware_2_1_1_takes_the_real_signed_image():
+    path = harness.firmware("Original_OTA_Xiaomi_LYWSD03MMC_v2.1.1_0159c.bin")
+    with Guest(BOUND.replace("1.0.0_0130", "2.1.1_0158")) as guest:
+        give_keys(guest)
+        update(guest, path.read_bytes(), "2.1.1_0159")
+
+
+@case
+def firmware_2_1_1_gets_no_unsigned_image():
+    with Guest(BOUND.replace("1.0.0_0130", "2.1.1_0159")) as guest:
+        give_keys(guest)
+        path = guest.file("custom.bin", harness.custom_image(8196))
+        assert "NotSigned" in guest.ctl("update", ADDRESS, path, expect=4).err
+        assert len(guest.device_state(ADDRESS)["banks"]) == 1
+        done = last(guest.ctl("--json", "update", "--accept=unsigned", ADDRESS, path, expect=1))
+        assert done["Error"].endswith("NotUpdated") and done["Result"]["device-decides"] is True, done
+        assert guest.device_state(ADDRESS)["version"] == "2.1.1_0159"
+
+
+@case
+def two_hops_end_at_the_second_image():
+    with Guest(SIGNING, ROOTS) as guest:
+        give_keys(guest)
+        try:
+            first = harness.firmware("Original_OTA_Xiaomi_LYWSD03MMC_v2.1.1_0159c.bin")
+        except harness.Skip:
+            first = guest.file("first.bin", signing.sign(harness.image(8196, 24, "1.0.0_0001"), "2.1.1_0159"))
+        second = guest.file("second.bin", signing.sign(harness.image(8196, 23, "1.0.0_0001"), "2.1.1_0160"))
+        done = last(guest.ctl("--json", "update", ADDRESS, first, second))
+        assert done["State"] == "done" and done["Result"]["versions"] == ["2.1.1_0159", "2.1.1_0160"], done
+        assert last(guest.ctl("--json", "login", ADDRESS))["Result"]["keys"] == "current"
 
 
 def run_cases(names):
