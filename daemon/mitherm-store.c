@@ -723,20 +723,25 @@ copy_or_new (MithermStore *self, const char *address)
   return record != NULL ? record_copy (record) : record_new (address);
 }
 
+/* What both know is equal, and they have something in common. */
+static gboolean
+is_same (const MithermKeySet *a, const MithermKeySet *b)
+{
+  gboolean token = a->has_token && b->has_token
+                   && mi_crypto_equal (a->keys.token, b->keys.token, MI_TOKEN_LEN);
+  gboolean bind = a->has_bind_key && b->has_bind_key
+                  && mi_crypto_equal (a->keys.bind_key, b->keys.bind_key, MI_BIND_KEY_LEN);
+
+  return (token || !a->has_token || !b->has_token) && (bind || !a->has_bind_key || !b->has_bind_key)
+         && (token || bind);
+}
+
 static int
 find_same (const MithermRecord *record, const MithermKeySet *set)
 {
   for (guint i = 0; i < record->keys->len; i++)
     {
-      const MithermKeySet *other = g_ptr_array_index (record->keys, i);
-      gboolean token = set->has_token && other->has_token
-                       && mi_crypto_equal (set->keys.token, other->keys.token, MI_TOKEN_LEN);
-      gboolean bind
-          = set->has_bind_key && other->has_bind_key
-            && mi_crypto_equal (set->keys.bind_key, other->keys.bind_key, MI_BIND_KEY_LEN);
-
-      if ((token || !set->has_token || !other->has_token)
-          && (bind || !set->has_bind_key || !other->has_bind_key) && (token || bind))
+      if (is_same (g_ptr_array_index (record->keys, i), set))
         return (int) i;
     }
   return -1;
@@ -806,6 +811,32 @@ trim_history (MithermRecord *record)
     }
 }
 
+/*
+ * A set that has learned its other key may now contain one that was stored for itself. Returns: the
+ * index of the set at @index afterwards
+ */
+static int
+absorb (MithermRecord *record, int index)
+{
+  MithermKeySet *set = g_ptr_array_index (record->keys, (guint) index);
+
+  for (int i = (int) record->keys->len - 1; i >= 0 && set->has_token && set->has_bind_key; i--)
+    {
+      MithermKeySet *other = g_ptr_array_index (record->keys, (guint) i);
+
+      if (i == index || (other->has_token && other->has_bind_key) || !is_same (set, other))
+        continue;
+      /* The newer one knows better. */
+      other->keys.has_did = other->keys.has_did && !set->keys.has_did;
+      if (set->keys.auth_version != 0)
+        other->keys.auth_version = 0;
+      merge_set (set, other);
+      g_ptr_array_remove_index (record->keys, (guint) i);
+      index -= i < index;
+    }
+  return index;
+}
+
 gboolean
 mitherm_store_add (MithermStore *self, const char *address, const MithermKeySet *set,
                    GError **error)
@@ -821,6 +852,7 @@ mitherm_store_add (MithermStore *self, const char *address, const MithermKeySet 
       g_ptr_array_insert (record->keys, 0, mitherm_key_set_copy (set));
       same = 0;
     }
+  same = absorb (record, same);
   if (set->state == MITHERM_KEY_CURRENT)
     demote (record, MITHERM_KEY_CURRENT, (guint) same);
   trim_history (record);
