@@ -192,6 +192,34 @@ wants (Daemon *self, const char *group, const char *key)
   return error != NULL || enabled;
 }
 
+static guint
+read_number (Daemon *self, const char *key, guint usual, guint most)
+{
+  g_autoptr (GError) error = NULL;
+  gint value = g_key_file_get_integer (self->config, "discovery", key, &error);
+
+  if (error != NULL || value < 0 || value > (gint) most)
+    {
+      if (g_error_matches (error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE)
+          || error == NULL)
+        g_warning ("[discovery] %s is no number from 0 to %u; it is taken as %u", key, most, usual);
+      return usual;
+    }
+  return (guint) value;
+}
+
+static void
+set_discovery (Daemon *self)
+{
+  MithermDiscoverySettings settings = MITHERM_DISCOVERY_SETTINGS_INIT;
+
+  settings.passive = wants (self, "discovery", "Passive");
+  settings.full_s = read_number (self, "Full", settings.full_s, 86400);
+  settings.duty = read_number (self, "Duty", settings.duty, 100);
+  settings.period_s = MAX (read_number (self, "Period", settings.period_s, 3600), 2);
+  mitherm_bluez_set_discovery (MITHERM_BLUEZ (self->radio), &settings);
+}
+
 /* Buses */
 
 static char *
@@ -362,6 +390,7 @@ set_up (Daemon *self)
   load_data (self);
   self->auth = mitherm_auth_new (self->bus, auth_mode (&self->options));
   self->radio = mitherm_bluez_new (self->bluez_bus);
+  set_discovery (self);
   mitherm_bluez_set_adapters (MITHERM_BLUEZ (self->radio), (const char *const *) self->adapters);
   config.connection = self->bus;
   config.radio = self->radio;

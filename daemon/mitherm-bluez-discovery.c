@@ -127,13 +127,83 @@ start (MithermAdapter *self)
   call_adapter (self, "StartDiscovery", NULL, on_started);
 }
 
+/* Jobs wait, or it was turned on a short while ago. */
+static gboolean
+is_full (MithermAdapter *self)
+{
+  return g_get_monotonic_time () < self->full_until_us || self->current != NULL
+         || !g_queue_is_empty (&self->waiting);
+}
+
+static gboolean on_duty (gpointer user_data);
+
+/* The next change between discovery and rest; none while that never comes. */
+static void
+arm_duty (MithermAdapter *self)
+{
+  const MithermDiscoverySettings *settings = &self->bluez->settings;
+  guint on_s = MAX (settings->period_s * settings->duty / 100, 1);
+  guint off_s = MAX (settings->period_s - MIN (on_s, settings->period_s), 1);
+  gint64 left_us = self->full_until_us - g_get_monotonic_time ();
+
+  if (!self->powered || !self->bluez->discovery_wanted || self->duty_id != 0)
+    return;
+  if (left_us > 0)
+    self->duty_id = g_timeout_add_seconds ((guint) (left_us / G_USEC_PER_SEC) + 1, on_duty, self);
+  else if (self->monitor != MITHERM_DISCOVERY_ON && settings->duty > 0 && settings->duty < 100)
+    self->duty_id = g_timeout_add_seconds (self->resting ? off_s : on_s, on_duty, self);
+}
+
+static gboolean
+on_duty (gpointer user_data)
+{
+  MithermAdapter *self = user_data;
+
+  self->duty_id = 0;
+  self->resting = !self->resting && !is_full (self) && self->bluez->settings.duty < 100;
+  mitherm_discovery_update (self);
+  return G_SOURCE_REMOVE;
+}
+
+void
+mitherm_discovery_begin (MithermAdapter *self)
+{
+  g_clear_handle_id (&self->duty_id, g_source_remove);
+  self->resting = FALSE;
+  self->full_until_us
+      = g_get_monotonic_time () + (gint64) self->bluez->settings.full_s * G_USEC_PER_SEC;
+  mitherm_discovery_update (self);
+}
+
+gboolean
+mitherm_discovery_is_listening (MithermAdapter *self)
+{
+  return self->discovery == MITHERM_DISCOVERY_ON
+         || (self->powered && self->bluez->discovery_wanted
+             && (self->monitor == MITHERM_DISCOVERY_ON
+                 || (self->resting && self->bluez->settings.duty > 0)));
+}
+
+/* Passive scanning does it alone, once there was time to hear names, which only answers tell. */
+static gboolean
+is_active_turn (MithermAdapter *self)
+{
+  if (is_full (self))
+    return TRUE;
+  return self->monitor == MITHERM_DISCOVERY_OFF && !self->resting && self->bluez->settings.duty > 0;
+}
+
 void
 mitherm_discovery_update (MithermAdapter *self)
 {
   /* While one of our connections is open a scan would take its air time. */
-  gboolean wanted = self->powered && !self->quiet && self->bluez->owner != NULL
-                    && (self->scan || (self->bluez->discovery_wanted && self->links == 0));
+  gboolean wanted;
 
+  mitherm_monitor_update (self);
+  arm_duty (self);
+  wanted = self->powered && !self->quiet && self->bluez->owner != NULL
+           && (self->scan
+               || (self->bluez->discovery_wanted && self->links == 0 && is_active_turn (self)));
   if (!wanted)
     g_clear_handle_id (&self->retry_id, g_source_remove);
   /* Else a reply is on its way, and comes back here. */
@@ -163,6 +233,9 @@ mitherm_discovery_reset (MithermAdapter *self)
   self->calls = g_cancellable_new ();
   self->filter_set = FALSE;
   self->failures = 0;
+  self->monitor = MITHERM_DISCOVERY_OFF;
+  self->resting = FALSE;
+  g_clear_handle_id (&self->duty_id, g_source_remove);
   set_discovery (self, MITHERM_DISCOVERY_OFF);
 }
 

@@ -6,10 +6,11 @@
 
 G_BEGIN_DECLS
 
-/* Shared by mitherm-bluez.c, mitherm-bluez-discovery.c and mitherm-bluez-connect.c only. */
+/* Shared by mitherm-bluez*.c only. */
 
 #define BLUEZ_ADAPTER_IFACE "org.bluez.Adapter1"
 #define BLUEZ_DEVICE_IFACE  "org.bluez.Device1"
+#define BLUEZ_MONITOR_IFACE "org.bluez.AdvertisementMonitorManager1"
 #define BLUEZ_CALL_LIMIT_MS 10000
 
 typedef struct _MithermConnect MithermConnect;
@@ -36,6 +37,13 @@ typedef struct
   guint failures;
   guint retry_id;
   guint watch_id; /* bluetoothd says that it does not discover, though we asked for it */
+
+  gint64 full_until_us; /* discover without a rest until then, monotonic */
+  guint duty_id;
+  gboolean resting;
+
+  gboolean monitor_offered; /* bluetoothd can scan passively for us */
+  MithermDiscovery monitor;
 
   gboolean scan;  /* a connect looks for its device: discover in any case */
   gboolean quiet; /* a connect needs the radio: do not discover */
@@ -81,6 +89,8 @@ struct _MithermBluez
   GPtrArray *settles;  /* of GTask */
   guint next_id;
   gboolean discovery_wanted;
+  MithermDiscoverySettings settings;
+  guint monitor_ids[2];
 
   MithermAdvertFunc advert;
   MithermRadioChangedFunc changed;
@@ -108,6 +118,17 @@ gboolean mitherm_discovery_is_quiet (MithermAdapter *adapter);
 void mitherm_discovery_reset (MithermAdapter *adapter);
 /* bluetoothd's property Discovering has changed. */
 void mitherm_discovery_observe (MithermAdapter *adapter, gboolean discovering);
+
+/* Discovery is wanted from now on: without a rest for a while. */
+void mitherm_discovery_begin (MithermAdapter *adapter);
+/* Whether we listen, or rest between two turns. */
+gboolean mitherm_discovery_is_listening (MithermAdapter *adapter);
+
+/* mitherm-bluez-monitor.c */
+
+/* Starts or stops passive scanning as wanted now. */
+void mitherm_monitor_update (MithermAdapter *adapter);
+void mitherm_monitor_unexport (MithermBluez *self);
 
 /* mitherm-bluez-connect.c */
 void mitherm_connect_start (MithermBluez *self, const char *address, const char *adapter,

@@ -43,6 +43,7 @@ adapter_free (gpointer data)
 
   g_clear_handle_id (&self->retry_id, g_source_remove);
   g_clear_handle_id (&self->watch_id, g_source_remove);
+  g_clear_handle_id (&self->duty_id, g_source_remove);
   g_cancellable_cancel (self->calls);
   g_object_unref (self->calls);
   g_queue_clear (&self->waiting);
@@ -91,7 +92,7 @@ set_powered (MithermBluez *self, MithermAdapter *adapter, gboolean powered)
   if (powered)
     {
       adapter->powered = TRUE;
-      mitherm_discovery_update (adapter);
+      mitherm_discovery_begin (adapter);
       mitherm_connect_on_adapter_usable (self);
     }
   else
@@ -117,8 +118,9 @@ update_adapter (MithermBluez *self, MithermAdapter *adapter, GVariant *propertie
     mitherm_discovery_observe (adapter, value);
 }
 
+/* @monitors: it can scan passively for us */
 static void
-add_adapter (MithermBluez *self, const char *path, GVariant *properties)
+add_adapter (MithermBluez *self, const char *path, GVariant *properties, gboolean monitors)
 {
   MithermAdapter *adapter = find_adapter (self, path);
 
@@ -132,6 +134,7 @@ add_adapter (MithermBluez *self, const char *path, GVariant *properties)
       g_queue_init (&adapter->waiting);
       g_ptr_array_add (self->adapters, adapter);
     }
+  adapter->monitor_offered |= monitors;
   update_adapter (self, adapter, properties);
 }
 
@@ -362,6 +365,7 @@ add_object (MithermBluez *self, const char *path, GVariant *interfaces, gboolean
 {
   g_autoptr (GVariant) adapter = NULL;
   g_autoptr (GVariant) device = NULL;
+  g_autoptr (GVariant) monitor = NULL;
 
   if (!g_str_has_prefix (path, "/org/bluez/"))
     return;
@@ -370,7 +374,10 @@ add_object (MithermBluez *self, const char *path, GVariant *interfaces, gboolean
   if (devices)
     device = g_variant_lookup_value (interfaces, BLUEZ_DEVICE_IFACE, G_VARIANT_TYPE_VARDICT);
   if (adapter != NULL)
-    add_adapter (self, path, adapter);
+    {
+      monitor = g_variant_lookup_value (interfaces, BLUEZ_MONITOR_IFACE, G_VARIANT_TYPE_VARDICT);
+      add_adapter (self, path, adapter, monitor != NULL);
+    }
   if (device != NULL)
     add_peer (self, path, device);
 }
@@ -658,7 +665,7 @@ radio_is_discovering (MithermRadio *radio)
   MithermBluez *self = MITHERM_BLUEZ (radio);
 
   for (guint i = 0; i < self->adapters->len; i++)
-    if (((MithermAdapter *) self->adapters->pdata[i])->discovery == MITHERM_DISCOVERY_ON)
+    if (mitherm_discovery_is_listening (self->adapters->pdata[i]))
       return TRUE;
   return FALSE;
 }
@@ -670,7 +677,8 @@ radio_set_discovery (MithermRadio *radio, gboolean on)
 
   self->discovery_wanted = on;
   for (guint i = 0; i < self->adapters->len; i++)
-    mitherm_discovery_update (self->adapters->pdata[i]);
+    mitherm_discovery_begin (self->adapters->pdata[i]);
+  mitherm_bluez_changed (self);
 }
 
 static void
@@ -916,6 +924,14 @@ mitherm_bluez_set_adapters (MithermBluez *self, const char *const *names)
     self->allowed = g_strdupv ((char **) names);
 }
 
+void
+mitherm_bluez_set_discovery (MithermBluez *self, const MithermDiscoverySettings *settings)
+{
+  g_return_if_fail (MITHERM_IS_BLUEZ (self));
+
+  self->settings = *settings;
+}
+
 static void
 mitherm_bluez_dispose (GObject *object)
 {
@@ -930,7 +946,10 @@ mitherm_bluez_dispose (GObject *object)
     g_bus_unwatch_name (self->name_watch);
   self->name_watch = 0;
   if (self->bus != NULL)
-    unsubscribe (self);
+    {
+      unsubscribe (self);
+      mitherm_monitor_unexport (self);
+    }
   g_ptr_array_set_size (self->adapters, 0);
   G_OBJECT_CLASS (mitherm_bluez_parent_class)->dispose (object);
 }
@@ -962,6 +981,7 @@ mitherm_bluez_class_init (MithermBluezClass *klass)
 static void
 mitherm_bluez_init (MithermBluez *self)
 {
+  self->settings = (MithermDiscoverySettings) MITHERM_DISCOVERY_SETTINGS_INIT;
   self->adapters = g_ptr_array_new_with_free_func (adapter_free);
   self->peers = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, peer_free);
   self->links = g_hash_table_new (g_str_hash, g_str_equal);

@@ -80,6 +80,8 @@ parse_options (SimOptions *options, int *argc, char ***argv, GError **error)
       "N" },
     { "adapters", 0, 0, G_OPTION_ARG_INT, &options->adapters, "So many adapters for --fake-bluez",
       "N" },
+    { "monitors", 0, 0, G_OPTION_ARG_NONE, &options->monitors,
+      "Offer advertisement monitors, as bluetoothd -E does", NULL },
     { "disconnect-delay", 0, 0, G_OPTION_ARG_INT, &options->disconnect_delay_ms,
       "How long Disconnect takes with --fake-bluez (2000, as with BlueZ)", "MS" },
     { "control", 0, 0, G_OPTION_ARG_NONE, &options->control,
@@ -181,6 +183,7 @@ run_fake_bluez (const SimOptions *options, const SimSources *sources, GError **e
     .random_data = sources->random_data,
     .models = sources->models,
     .seed = options->has_seed ? (guint32) options->seed : g_random_int (),
+    .monitors = options->monitors,
     .disconnect_delay_ms = (guint) options->disconnect_delay_ms,
   };
 

@@ -58,8 +58,10 @@ client_wants (const FakeClient *client, FakePeer *peer, const SimAdvert *advert)
 gboolean
 fake_adapter_is_wanted (FakeAdapter *adapter, FakePeer *peer, const SimAdvert *advert)
 {
-  if (!adapter->powered || adapter->n_sessions == 0)
+  if (!adapter->powered || !fake_adapter_is_scanning (adapter))
     return FALSE;
+  if (fake_monitors_match (adapter, advert))
+    return TRUE;
   for (guint i = 0; i < adapter->clients->len; i++)
     if (client_wants (adapter->clients->pdata[i], peer, advert))
       return TRUE;
@@ -68,20 +70,37 @@ fake_adapter_is_wanted (FakeAdapter *adapter, FakePeer *peer, const SimAdvert *a
 
 /* --- sessions --- */
 
+gboolean
+fake_adapter_is_scanning (FakeAdapter *adapter)
+{
+  return adapter->powered && (adapter->n_sessions > 0 || adapter->monitors->len > 0);
+}
+
+void
+fake_adapter_scanning_changed (FakeAdapter *adapter, gboolean before)
+{
+  FakeBluez *bluez = adapter->bluez;
+  gboolean scanning = fake_adapter_is_scanning (adapter);
+
+  if (scanning == before)
+    return;
+  bluez->discovering += scanning ? 1 : -1;
+  for (guint i = 0; i < bluez->peers->len; i++)
+    fake_peer_update_advert (bluez->peers->pdata[i]);
+}
+
 static void
-set_scanning (FakeAdapter *adapter, gboolean scanning)
+discovering_changed (FakeAdapter *adapter)
 {
   FakeBluez *bluez = adapter->bluez;
 
-  bluez->discovering += scanning ? 1 : -1;
-  for (guint i = 0; i < bluez->peers->len; i++)
+  for (guint i = 0; i < bluez->peers->len && adapter->n_sessions == 0; i++)
     {
       FakePeer *peer = bluez->peers->pdata[i];
       FakeDevice *device = peer->devices->pdata[adapter->index];
 
-      if (!scanning && device != NULL)
+      if (device != NULL)
         fake_device_forget_rssi (device);
-      fake_peer_update_advert (peer);
     }
   fake_object_changed (adapter->object, "Discovering", NULL);
 }
@@ -90,6 +109,7 @@ static void
 update_sessions (FakeAdapter *adapter)
 {
   guint before = adapter->n_sessions;
+  gboolean scanned = fake_adapter_is_scanning (adapter);
 
   adapter->n_sessions = 0;
   adapter->duplicate_data = FALSE;
@@ -104,13 +124,15 @@ update_sessions (FakeAdapter *adapter)
       adapter->duplicate_data |= client->duplicate_data;
       adapter->every_rssi |= client->has_filter;
     }
+  fake_adapter_scanning_changed (adapter, scanned);
   if ((before > 0) != (adapter->n_sessions > 0))
-    set_scanning (adapter, adapter->n_sessions > 0);
+    discovering_changed (adapter);
 }
 
 void
 fake_adapter_client_gone (FakeAdapter *adapter, const char *sender)
 {
+  fake_monitors_client_gone (adapter, sender);
   for (guint i = 0; i < adapter->clients->len; i++)
     {
       FakeClient *client = adapter->clients->pdata[i];
@@ -377,9 +399,12 @@ power_off_devices (FakeAdapter *adapter)
 void
 fake_adapter_set_powered (FakeAdapter *adapter, gboolean powered)
 {
+  gboolean scanned = fake_adapter_is_scanning (adapter);
+
   if (adapter->powered == powered)
     return;
   adapter->powered = powered;
+  fake_adapter_scanning_changed (adapter, scanned);
   if (!powered)
     {
       for (guint i = 0; i < adapter->clients->len; i++)
@@ -410,6 +435,7 @@ fake_adapter_new (FakeBluez *bluez, guint index)
   adapter->alias = g_strdup ("mitherm-sim");
   adapter->powered = TRUE;
   adapter->clients = g_ptr_array_new_with_free_func (client_free);
+  fake_monitors_init (adapter);
   adapter->object = fake_object_new (bluez, &klass, adapter->path, adapter, TRUE);
   return adapter;
 }
@@ -419,9 +445,10 @@ fake_adapter_free (FakeAdapter *adapter)
 {
   GPtrArray *peers = adapter->bluez->peers;
 
-  if (adapter->n_sessions > 0)
+  if (fake_adapter_is_scanning (adapter))
     adapter->bluez->discovering--;
   adapter->n_sessions = 0;
+  g_ptr_array_set_size (adapter->monitors, 0);
   for (guint i = 0; i < peers->len; i++)
     {
       FakePeer *peer = peers->pdata[i];
@@ -436,6 +463,7 @@ fake_adapter_free (FakeAdapter *adapter)
         fake_device_free (device);
     }
   fake_object_free (adapter->object);
+  fake_monitors_clear (adapter);
   g_ptr_array_unref (adapter->clients);
   g_free (adapter->name);
   g_free (adapter->path);

@@ -15,6 +15,7 @@ typedef struct
   GKeyFile *devices;   /* devices file; NULL: @count devices of the usual kind */
   guint count;         /* LYWSD03MMC 1.0.0_0130, A4:C1:38:00:00:01 upward */
   guint adapters;      /* 0 counts as 1 */
+  gboolean monitors;   /* offers advertisement monitors, as bluetoothd -E */
   gboolean control;    /* JSON lines on standard input and output */
   MiRandomFunc random; /* the devices' randomness */
   gpointer random_data;

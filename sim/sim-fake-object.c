@@ -33,6 +33,12 @@ static const char introspection_xml[]
       "<property name='UUIDs' type='as' access='read'/>"
       "<property name='Roles' type='as' access='read'/>"
       "</interface>"
+      "<interface name='org.bluez.AdvertisementMonitorManager1'>"
+      "<method name='RegisterMonitor'><arg name='application' type='o' direction='in'/></method>"
+      "<method name='UnregisterMonitor'><arg name='application' type='o' direction='in'/></method>"
+      "<property name='SupportedMonitorTypes' type='as' access='read'/>"
+      "<property name='SupportedFeatures' type='as' access='read'/>"
+      "</interface>"
       "<interface name='org.bluez.Device1'>"
       "<method name='Connect'/><method name='Disconnect'/>"
       "<property name='Address' type='s' access='read'/>"
@@ -78,8 +84,8 @@ static const char introspection_xml[]
       "</interface>"
       "</node>";
 
-static GDBusInterfaceInfo *
-get_interface (const char *name)
+GDBusInterfaceInfo *
+fake_object_get_interface (const char *name)
 {
   static GDBusNodeInfo *node;
   GDBusInterfaceInfo *info;
@@ -220,7 +226,7 @@ fake_object_add_filter (FakeBluez *bluez)
 static GVariant *
 get_properties (FakeObject *object)
 {
-  GDBusPropertyInfo **info = get_interface (object->interface)->properties;
+  GDBusPropertyInfo **info = fake_object_get_interface (object->interface)->properties;
   GVariantBuilder builder;
 
   g_variant_builder_init (&builder, G_VARIANT_TYPE_VARDICT);
@@ -241,6 +247,8 @@ get_interfaces (FakeObject *object)
 
   g_variant_builder_init (&builder, G_VARIANT_TYPE ("a{sa{sv}}"));
   g_variant_builder_add (&builder, "{s@a{sv}}", object->interface, get_properties (object));
+  if (g_str_equal (object->interface, FAKE_IFACE_ADAPTER) && object->bluez->options.monitors)
+    g_variant_builder_add (&builder, "{s@a{sv}}", FAKE_IFACE_MONITORS, fake_monitors_describe ());
   return g_variant_builder_end (&builder);
 }
 
@@ -271,8 +279,9 @@ fake_object_register_root (FakeBluez *bluez)
   static const GDBusInterfaceVTable vtable = { .method_call = on_root_call };
   g_autoptr (GError) error = NULL;
 
-  bluez->root = g_dbus_connection_register_object (
-      bluez->connection, "/", get_interface (IFACE_OBJECT_MANAGER), &vtable, bluez, NULL, &error);
+  bluez->root = g_dbus_connection_register_object (bluez->connection, "/",
+                                                   fake_object_get_interface (IFACE_OBJECT_MANAGER),
+                                                   &vtable, bluez, NULL, &error);
   if (bluez->root == 0)
     g_warning ("object manager: %s", error->message);
 }
@@ -308,9 +317,10 @@ fake_object_new (FakeBluez *bluez, const FakeClass *klass, const char *path, gpo
   object->interface = klass->interface;
   object->get = klass->get;
   object->data = data;
-  object->registration = g_dbus_connection_register_object (bluez->connection, path,
-                                                            get_interface (klass->interface),
-                                                            &klass->vtable, object, NULL, &error);
+  object->registration
+      = g_dbus_connection_register_object (bluez->connection, path,
+                                           fake_object_get_interface (klass->interface),
+                                           &klass->vtable, object, NULL, &error);
   if (object->registration == 0)
     g_warning ("%s: %s", path, error->message);
   g_hash_table_insert (bluez->objects, object->path, object);

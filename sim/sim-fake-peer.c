@@ -36,8 +36,14 @@ hear (FakePeer *peer, FakeAdapter *adapter, const SimAdvert *advert)
 {
   FakeDevice *device = peer->devices->pdata[adapter->index];
 
+  SimAdvert passive = *advert;
+
+  /* The name is in the answer to a question that nobody asks then. */
+  if (adapter->n_sessions == 0)
+    passive.name = NULL;
   if (fake_adapter_is_wanted (adapter, peer, advert))
     {
+      advert = &passive;
       if (device == NULL)
         device = fake_device_new (adapter, peer, advert);
       else

@@ -20,10 +20,11 @@ G_BEGIN_DECLS
  *   sim-fake-bluez.c    the service: bus connection, name, control lines
  */
 
-#define FAKE_IFACE_ADAPTER "org.bluez.Adapter1"
-#define FAKE_IFACE_DEVICE  "org.bluez.Device1"
-#define FAKE_IFACE_SERVICE "org.bluez.GattService1"
-#define FAKE_IFACE_CHRC    "org.bluez.GattCharacteristic1"
+#define FAKE_IFACE_ADAPTER  "org.bluez.Adapter1"
+#define FAKE_IFACE_MONITORS "org.bluez.AdvertisementMonitorManager1"
+#define FAKE_IFACE_DEVICE   "org.bluez.Device1"
+#define FAKE_IFACE_SERVICE  "org.bluez.GattService1"
+#define FAKE_IFACE_CHRC     "org.bluez.GattCharacteristic1"
 
 /* ATT error codes that occur here (Core specification, volume 3, part F, 3.4.1.1). */
 typedef enum
@@ -82,6 +83,7 @@ GVariant *fake_object_get_property (GDBusConnection *connection, const char *sen
                                     const char *path, const char *interface, const char *property,
                                     GError **error, gpointer user_data);
 void fake_object_register_root (FakeBluez *bluez);
+GDBusInterfaceInfo *fake_object_get_interface (const char *name);
 /* Unknown objects get UnknownObject, as from bluetoothd, not GDBus's own error. */
 guint fake_object_add_filter (FakeBluez *bluez);
 
@@ -137,6 +139,8 @@ struct _FakeAdapter
   gboolean discoverable;
   GPtrArray *clients; /* of FakeClient */
   guint n_sessions;
+  GPtrArray *monitors;     /* of FakeMonitor */
+  guint monitors_id;       /* registration of the second interface */
   gboolean duplicate_data; /* wanted by a session */
   gboolean every_rssi;     /* a session has a filter */
   FakeObject *object;
@@ -146,8 +150,22 @@ FakeAdapter *fake_adapter_new (FakeBluez *bluez, guint index);
 void fake_adapter_free (FakeAdapter *adapter);
 void fake_adapter_set_powered (FakeAdapter *adapter, gboolean powered);
 void fake_adapter_client_gone (FakeAdapter *adapter, const char *sender);
+/* Scans for somebody, actively or not. */
+gboolean fake_adapter_is_scanning (FakeAdapter *adapter);
+/* After the sessions or the monitors have changed. @before: whether it scanned */
+void fake_adapter_scanning_changed (FakeAdapter *adapter, gboolean before);
 /* Would a scanning client hear this? */
 gboolean fake_adapter_is_wanted (FakeAdapter *adapter, FakePeer *peer, const SimAdvert *advert);
+
+/* --- passive scanning (sim-fake-monitor.c) --- */
+
+void fake_monitors_init (FakeAdapter *adapter);
+void fake_monitors_clear (FakeAdapter *adapter);
+void fake_monitors_client_gone (FakeAdapter *adapter, const char *sender);
+/* Does a monitor's pattern match? */
+gboolean fake_monitors_match (FakeAdapter *adapter, const SimAdvert *advert);
+/* Returns: (transfer floating): a{sv}, the manager's properties */
+GVariant *fake_monitors_describe (void);
 
 /* --- thermometers as an adapter knows them (sim-fake-device.c) --- */
 

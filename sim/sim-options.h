@@ -11,11 +11,12 @@ typedef struct
   gboolean stdio;      /* front 3 */
   gboolean fake_bluez; /* front 1 */
   char *bluez;         /* front 2: adapter name, "hci1" */
-  char *bus;     /* front 1: bus that gets org.bluez; front 2: bus that has it, NULL: system */
-  char *device;  /* front 3: which group of the devices file */
-  char *devices; /* path of the devices file */
-  int count;     /* front 1: so many devices by default values, 0: as the devices file says */
-  int adapters;  /* front 1: hci0 and so on, 0 counts as 1 */
+  char *bus;         /* front 1: bus that gets org.bluez; front 2: bus that has it, NULL: system */
+  char *device;      /* front 3: which group of the devices file */
+  char *devices;     /* path of the devices file */
+  int count;         /* front 1: so many devices by default values, 0: as the devices file says */
+  int adapters;      /* front 1: hci0 and so on, 0 counts as 1 */
+  gboolean monitors; /* front 1: as bluetoothd -E */
   int disconnect_delay_ms; /* front 1: how long Disconnect() takes */
   gboolean control;        /* fronts 1 and 2: JSON lines on standard input and output */
   gboolean has_seed;       /* @seed was given: deterministic randomness */

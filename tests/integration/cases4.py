@@ -555,6 +555,104 @@ def catalogue_of_real_files_offers_no_read_out():
                 assert added[name]["kind"] == "stock-signed", added[name]
 
 
+TALKER = f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=200\n"
+
+
+def bus_property(world, name, path, interface, prop):
+    out = world.gdbus(f"--object-path={path}", "--method=org.freedesktop.DBus.Properties.Get", interface, prop).out \
+        if name == "org.mitherm" else subprocess.run(
+            ["gdbus", "call", f"--address={world.bus}", f"--dest={name}", f"--object-path={path}",
+             "--method=org.freedesktop.DBus.Properties.Get", interface, prop],
+            capture_output=True, text=True, check=True, timeout=60).stdout
+    return "true" in out
+
+
+def scanning(world):
+    return bus_property(world, "org.bluez", "/org/bluez/hci0", "org.bluez.Adapter1", "Discovering")
+
+
+def listening(world):
+    return bus_property(world, "org.mitherm", "/org/mitherm", "org.mitherm.Manager1", "Discovering")
+
+
+def is_heard(world, address=A, limit=20):
+    since = time.time() * 1e6
+    world.until(lambda: ((sensor(world, address) or {}).get("Updated") or 0) > since, limit)
+
+
+@case
+def passive_scanning_hears_without_discovery():
+    with configured(TALKER, "[discovery]\nFull=0\n", sim_args=["--monitors"]) as world:
+        start(world)
+        world.known(A)
+        is_heard(world)
+        assert not scanning(world) and listening(world)
+        assert world.info(A)["Name"] == "", world.info(A)  # nobody asked for it
+        world.ctl("info", "--read", A)  # jobs discover what they need
+        is_heard(world)
+        world.until(lambda: not scanning(world), 10)
+        world.control(do="bluez", what="power-off", adapter="hci0")
+        world.until(lambda: not listening(world), 10)
+        world.control(do="bluez", what="power-on", adapter="hci0")
+        is_heard(world)
+        world.control(do="bluez", what="restart")
+        is_heard(world, limit=40)
+        assert not scanning(world) and listening(world)
+
+
+@case
+def passive_scanning_follows_a_time_of_discovery_and_can_be_refused():
+    with configured(TALKER, "[discovery]\nFull=4\n", sim_args=["--monitors"]) as world:
+        start(world)
+        assert scanning(world)
+        world.known(A)
+        world.until(lambda: world.info(A)["Name"] == "ATC_000001", 10)
+        world.until(lambda: not scanning(world), 20)
+        is_heard(world)
+        assert listening(world)
+    with configured(TALKER, "[discovery]\nFull=0\nPassive=false\n", sim_args=["--monitors"]) as world:
+        start(world)
+        world.until(lambda: scanning(world), 10)
+
+
+@case
+def discovery_rests_after_a_while_and_goes_on():
+    with configured(TALKER, "[discovery]\nFull=2\nDuty=50\nPeriod=4\n") as world:
+        start(world)
+        assert scanning(world)
+        seen, until = [], time.monotonic() + 14
+        while time.monotonic() < until:
+            seen.append(scanning(world))
+            assert listening(world)
+            time.sleep(0.2)
+        turns = sum(a != b for a, b in zip(seen, seen[1:]))
+        assert 3 <= turns <= 10 and 0.25 <= sum(seen) / len(seen) <= 0.8, seen
+        is_heard(world)
+        assert world.ctl("--json", "info", "--read", A).json()[-1]["State"] == "done"
+
+
+@case
+def another_program_that_scans_disturbs_nothing():
+    with configured(TALKER, "[discovery]\nFull=2\nDuty=50\nPeriod=4\n") as world:
+        start(world)
+        world.known(A)
+        is_heard(world)
+        other = World(None, start=False)
+        with other:
+            daemon = other.spawn("daemon", [harness.BUILD / "daemon" / "mithermd", f"--bus={other.bus}",
+                                            f"--bluez-bus={world.bus}", f"--state-dir={other.state}"],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            other.until(lambda: other.ctl("list", expect=None).code == 0)
+            other.known(A)
+            for _ in range(3):
+                is_heard(world)
+                is_heard(other)
+            world.ctl("info", "--read", A)
+            is_heard(other)
+            other.stop(daemon)
+        is_heard(world)
+
+
 def written(pid):
     return int(re.search(r"^write_bytes: (\d+)", pathlib.Path(f"/proc/{pid}/io").read_text(), re.M)[1])
 
