@@ -167,13 +167,13 @@ on_request (MithermDBusCredentialAgent1 *skeleton, GDBusMethodInvocation *invoca
   return TRUE;
 }
 
-/* The command is asked to end, and is not waited for: what it started may hold its output. */
+/* The command is ended, and is not waited for: what it started may hold its output. */
 static void
 stop (Agent *self)
 {
   if (self->running == NULL)
     return;
-  g_subprocess_send_signal (self->running, SIGTERM);
+  g_subprocess_force_exit (self->running);
   g_cancellable_cancel (self->cancellable);
 }
 

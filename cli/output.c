@@ -136,6 +136,10 @@ output_properties (GDBusProxy *proxy)
   GVariantBuilder builder;
 
   g_variant_builder_init (&builder, G_VARIANT_TYPE_VARDICT);
+  /* What mithermctl cancel takes; its other properties do not tell. */
+  if (g_str_equal (info->name, "org.mitherm.Job1"))
+    g_variant_builder_add (&builder, "{sv}", "Job",
+                           g_variant_new_object_path (g_dbus_proxy_get_object_path (proxy)));
   for (guint i = 0; info->properties != NULL && info->properties[i] != NULL; i++)
     {
       const char *name = info->properties[i]->name;

@@ -24,7 +24,8 @@ char *output_clean (const char *text);
 
 /* One line of JSON on stdout. @value is consumed if floating. */
 void output_json (GVariant *value);
-/* All cached properties of a proxy as a{sv} in the order of the interface; null for NaN. */
+/* All cached properties of a proxy as a{sv} in the order of the interface; of a job also its path,
+ * "Job". */
 GVariant *output_properties (GDBusProxy *proxy);
 
 /* Prints "name: value" lines of an a{sv}, nested dictionaries indented. */

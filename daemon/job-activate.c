@@ -421,10 +421,16 @@ check_unbound (MithermDevice *device, GError **error)
     }
   if (is_only_attempted (record) && mitherm_device_get_facts (device)->bound != MITHERM_BOUND_YES)
     return TRUE;
-  g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_ALREADY_BOUND,
-               "%s is activated already%s. It is as before. Log in instead, or activate with force "
-               "to replace its keys.",
-               address, mitherm_device_has_keys (device) ? ", and its keys are stored here" : "");
+  if (mitherm_device_get_facts (device)->bound == MITHERM_BOUND_NO)
+    g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_ALREADY_BOUND,
+                 "Keys of %s are stored here, though it said that it holds none. It is as before. "
+                 "Activate with force; the stored keys are kept as history.",
+                 address);
+  else
+    g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_ALREADY_BOUND,
+                 "%s is activated already%s. It is as before. Log in instead, or activate with "
+                 "force to replace its keys.",
+                 address, mitherm_device_has_keys (device) ? ", and its keys are stored here" : "");
   return FALSE;
 }
 

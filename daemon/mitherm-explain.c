@@ -80,7 +80,9 @@ next_by_code (const GError *error)
     case MITHERM_ERROR_NO_KEYS:
       return "Activate it, or import its keys.";
     case MITHERM_ERROR_NOT_BOUND:
-      return "Activate it first (an update does so with the option activate).";
+      return "Activate it first, with force where keys are stored (an update does so with the "
+             "option "
+             "activate).";
     case MITHERM_ERROR_NOT_FOUND:
       return "Check that it is near, and that a Bluetooth adapter is there and powered.";
     case MITHERM_ERROR_NOT_SIGNED:

@@ -41,7 +41,9 @@ check_file (int fd, const char *what, struct stat *info, GError **error)
     }
   if (info->st_size > MITHERM_FILE_MAX)
     {
-      g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_INVALID_ARGS,
+      g_set_error (error, MITHERM_ERROR,
+                   g_str_equal (what, "image") ? MITHERM_ERROR_BAD_IMAGE
+                                               : MITHERM_ERROR_INVALID_ARGS,
                    "The %s has %" G_GINT64_FORMAT " bytes, more than %d.", what,
                    (gint64) info->st_size, MITHERM_FILE_MAX);
       return FALSE;

@@ -595,7 +595,10 @@ on_exported (GObject *source, GAsyncResult *result, gpointer user_data)
   if (!mitherm_file_write_finish (result, &error))
     g_dbus_method_invocation_take_error (invocation, error);
   else
-    g_dbus_method_invocation_return_value (invocation, NULL);
+    {
+      g_message ("Keys exported for %s", g_dbus_method_invocation_get_sender (invocation));
+      g_dbus_method_invocation_return_value (invocation, NULL);
+    }
 }
 
 static MithermDevice *
@@ -645,7 +648,6 @@ export_keys (GDBusMethodInvocation *invocation, GObject *object)
       return;
     }
   text = mitherm_keyfile_export (self->config.store, address);
-  g_message ("Keys of %s exported", address != NULL ? address : "all thermometers");
   mitherm_file_write_async (fd, text, strlen (text), on_exported, invocation);
 }
 

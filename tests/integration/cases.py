@@ -261,6 +261,7 @@ def bad_images_are_refused_before_connecting():
         wrong_crc[0x700] ^= 1
         no_magic[8:12] = b"XXXX"
         refused(world, b"", "BadImage")
+        refused(world, bytes(2 << 20), "BadImage")
         refused(world, bytes(good[:40]), "BadImage")
         refused(world, image(516), "BadImage")
         refused(world, bytes(no_magic), "BadImage")
@@ -351,8 +352,7 @@ def cancel_stops_an_upload_and_leaves_the_thermometer_running():
         job = [j for j in world.ctl("--json", "jobs").json() if j["Kind"] == "update"][-1]
         assert job["State"] == "uploading", job
         begin = time.monotonic()
-        number = [line.split()[0] for line in world.ctl("jobs").out.splitlines() if "update" in line][-1]
-        world.ctl("cancel", number)
+        world.ctl("cancel", job["Job"])
         assert running.wait(20) == 5
         assert time.monotonic() - begin < 5
         world.until(lambda: world.device_state(A)["running"] == 0)
