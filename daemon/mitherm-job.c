@@ -128,9 +128,9 @@ mitherm_job_result_flag (MithermJob *self, const char *key, gboolean value)
 void
 mitherm_job_result_strings (MithermJob *self, const char *key, GPtrArray *values)
 {
-  g_variant_dict_insert_value (
-      &self->result, key,
-      g_variant_new_strv ((const char *const *) values->pdata, (gssize) values->len));
+  g_variant_dict_insert_value (&self->result, key,
+                               g_variant_new_strv ((const char *const *) values->pdata,
+                                                   (gssize) values->len));
 }
 
 static void

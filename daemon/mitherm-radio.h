@@ -22,14 +22,15 @@ typedef struct
   const char *adapter; /* "hci0" */
   const char *address; /* "A4:C1:38:00:00:01" */
   gboolean random_address;
-  const char *name;    /* nullable */
-  gint16 rssi;         /* dBm, 127: unknown */
-  guint16 uuid;        /* of the service data, 0: none in this report */
+  const char *name; /* nullable */
+  gint16 rssi;      /* dBm, 127: unknown */
+  guint16 uuid;     /* of the service data, 0: none in this report */
   const guint8 *data;
   gsize len;
 } MithermAdvert;
 
-typedef void (*MithermAdvertFunc) (MithermRadio *radio, const MithermAdvert *advert, gpointer user_data);
+typedef void (*MithermAdvertFunc) (MithermRadio *radio, const MithermAdvert *advert,
+                                   gpointer user_data);
 /* Adapters came, went, or changed; discovery started or stopped. */
 typedef void (*MithermRadioChangedFunc) (MithermRadio *radio, gpointer user_data);
 /* A step of connecting, for a job's state: "connecting", "discovering". */
@@ -39,8 +40,8 @@ struct _MithermRadioInterface
 {
   GTypeInterface parent_iface;
 
-  void (*set_callbacks) (MithermRadio *self, MithermAdvertFunc advert, MithermRadioChangedFunc changed,
-                         gpointer user_data);
+  void (*set_callbacks) (MithermRadio *self, MithermAdvertFunc advert,
+                         MithermRadioChangedFunc changed, gpointer user_data);
   /* (transfer full): names of usable (powered) adapters */
   char **(*dup_adapters) (MithermRadio *self);
   gboolean (*is_discovering) (MithermRadio *self);
@@ -56,7 +57,8 @@ struct _MithermRadioInterface
                          MithermConnectStepFunc step, gpointer step_data, GCancellable *cancellable,
                          GAsyncReadyCallback callback, gpointer user_data);
   MiLink *(*connect_finish) (MithermRadio *self, GAsyncResult *result, GError **error);
-  /* Waits until the link of @address has dropped and @address may be connected again (bounded, 10 s). */
+  /* Waits until the link of @address has dropped and @address may be connected again (bounded, 10
+   * s). */
   void (*settle_async) (MithermRadio *self, const char *address, GCancellable *cancellable,
                         GAsyncReadyCallback callback, gpointer user_data);
   gboolean (*settle_finish) (MithermRadio *self, GAsyncResult *result, GError **error);

@@ -20,7 +20,10 @@ typedef struct
   gboolean failed;
 } MiReader;
 
-#define MI_READER(bytes, length) { (const guint8 *) (bytes), (length), 0, FALSE }
+#define MI_READER(bytes, length)                                                                   \
+  {                                                                                                \
+    (const guint8 *) (bytes), (length), 0, FALSE                                                   \
+  }
 
 /* Inline, because they are most of what decoding an advertisement does. */
 

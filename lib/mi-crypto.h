@@ -8,7 +8,8 @@ G_BEGIN_DECLS
 /*
  * All cryptography of libmi, by mbedTLS' PSA API (one source for 2.28, 3.6 and later); the
  * files mi-crypto*.c alone include psa/crypto.h. One thread only: PSA of Debian 12 is not safe
- * between threads. Functions that return gboolean + GError set MI_ERROR_CRYPTO unless said otherwise.
+ * between threads. Functions that return gboolean + GError set MI_ERROR_CRYPTO unless said
+ * otherwise.
  */
 
 /**
@@ -21,9 +22,9 @@ gboolean mi_crypto_random (guint8 *out, gsize len, gpointer user_data);
  * mi_crypto_hkdf_sha256:
  * RFC 5869; @salt may be empty (equal to 32, and to 16, zero bytes).
  */
-gboolean mi_crypto_hkdf_sha256 (const guint8 *ikm, gsize ikm_len, const guint8 *salt, gsize salt_len,
-                                const guint8 *info, gsize info_len, guint8 *out, gsize out_len,
-                                GError **error);
+gboolean mi_crypto_hkdf_sha256 (const guint8 *ikm, gsize ikm_len, const guint8 *salt,
+                                gsize salt_len, const guint8 *info, gsize info_len, guint8 *out,
+                                gsize out_len, GError **error);
 
 /**
  * mi_crypto_ccm_seal:

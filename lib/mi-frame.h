@@ -112,7 +112,8 @@ typedef struct _MiFrame MiFrame;
  * mi_frame_new:
  * @channel: characteristic used
  * @role: which side's rules apply
- * @sizes: (not nullable): borrowed, outlives the frame; read for every message, updated by an exploration
+ * @sizes: (not nullable): borrowed, outlives the frame; read for every message, updated by an
+ * exploration
  */
 MiFrame *mi_frame_new (guint16 channel, MiFrameRole role, MiSizes *sizes);
 void mi_frame_free (MiFrame *self);

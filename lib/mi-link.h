@@ -61,7 +61,8 @@ struct _MiLinkInterface
 
 MiLinkFlags mi_link_get_flags (MiLink *self, guint16 channel);
 guint16 mi_link_get_att_payload (MiLink *self);
-gboolean mi_link_write (MiLink *self, guint16 channel, const guint8 *data, gsize len, GError **error);
+gboolean mi_link_write (MiLink *self, guint16 channel, const guint8 *data, gsize len,
+                        GError **error);
 void mi_link_write_request_async (MiLink *self, guint16 channel, const guint8 *data, gsize len,
                                   GCancellable *cancellable, GAsyncReadyCallback callback,
                                   gpointer user_data);

@@ -45,8 +45,10 @@ gboolean mi_session_derive (MiSession *self, const guint8 token[MI_TOKEN_LEN],
 /* After DONE: FALSE after E2. */
 gboolean mi_login_get_session (MiProcedure *self, MiSession *out);
 /* @out: @len + 6 bytes; host to device. */
-gboolean mi_session_seal (MiSession *self, const guint8 *plain, gsize len, guint8 *out, GError **error);
+gboolean mi_session_seal (MiSession *self, const guint8 *plain, gsize len, guint8 *out,
+                          GError **error);
 /* @out: @len - 6 bytes; device to host. Replays and wrong tags are errors and change nothing. */
-gboolean mi_session_open (MiSession *self, const guint8 *sealed, gsize len, guint8 *out, GError **error);
+gboolean mi_session_open (MiSession *self, const guint8 *sealed, gsize len, guint8 *out,
+                          GError **error);
 
 G_END_DECLS

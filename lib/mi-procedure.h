@@ -101,7 +101,10 @@ typedef struct
   gboolean explored;
 } MiSizes;
 
-#define MI_SIZES_INIT(att) { (att), 18, 1, FALSE }
+#define MI_SIZES_INIT(att)                                                                         \
+  {                                                                                                \
+    (att), 18, 1, FALSE                                                                            \
+  }
 
 /**
  * MiRandomFunc:
@@ -115,14 +118,14 @@ typedef gboolean (*MiRandomFunc) (guint8 *out, gsize len, gpointer user_data);
 typedef enum
 {
   MI_EVENT_START,
-  MI_EVENT_RECEIVED,           /* a notification on @channel */
-  MI_EVENT_WRITTEN,            /* the write with response on @channel was answered */
-  MI_EVENT_VALUE,              /* the read of @channel was answered: @data */
-  MI_EVENT_IO_FAILED,          /* the read or the write with response on @channel failed; link is up */
-  MI_EVENT_TIMER,              /* now_ms has reached the deadline */
-  MI_EVENT_PERSISTED,          /* the keys of the last PERSIST effect are durable */
-  MI_EVENT_PERSIST_FAILED,     /* they could not be made durable */
-  MI_EVENT_CREDENTIAL,         /* @credential answers NEED_CREDENTIAL */
+  MI_EVENT_RECEIVED,       /* a notification on @channel */
+  MI_EVENT_WRITTEN,        /* the write with response on @channel was answered */
+  MI_EVENT_VALUE,          /* the read of @channel was answered: @data */
+  MI_EVENT_IO_FAILED,      /* the read or the write with response on @channel failed; link is up */
+  MI_EVENT_TIMER,          /* now_ms has reached the deadline */
+  MI_EVENT_PERSISTED,      /* the keys of the last PERSIST effect are durable */
+  MI_EVENT_PERSIST_FAILED, /* they could not be made durable */
+  MI_EVENT_CREDENTIAL,     /* @credential answers NEED_CREDENTIAL */
   MI_EVENT_CREDENTIAL_REFUSED, /* nobody supplies a credential */
   MI_EVENT_CANCEL,             /* stop: the procedure fails with MI_ERROR_CANCELLED */
   MI_EVENT_LINK_LOST,
@@ -146,10 +149,10 @@ typedef struct
 
 typedef enum
 {
-  MI_EFFECT_WRITE,           /* write @data without response */
-  MI_EFFECT_WRITE_REQUEST,   /* write @data with response; WRITTEN or IO_FAILED follows */
-  MI_EFFECT_READ,            /* read @channel; VALUE or IO_FAILED follows. Later effects go on at once */
-  MI_EFFECT_PERSIST,         /* make @keys durable as @key_state; PERSISTED or PERSIST_FAILED follows */
+  MI_EFFECT_WRITE,         /* write @data without response */
+  MI_EFFECT_WRITE_REQUEST, /* write @data with response; WRITTEN or IO_FAILED follows */
+  MI_EFFECT_READ,    /* read @channel; VALUE or IO_FAILED follows. Later effects go on at once */
+  MI_EFFECT_PERSIST, /* make @keys durable as @key_state; PERSISTED or PERSIST_FAILED follows */
   MI_EFFECT_NEED_CREDENTIAL, /* CREDENTIAL or CREDENTIAL_REFUSED follows; @keys say for what */
   MI_EFFECT_PROGRESS,        /* @done of @total bytes */
   MI_EFFECT_DISCONNECT,      /* drop the link; LINK_LOST follows */

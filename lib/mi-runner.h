@@ -14,7 +14,8 @@ typedef void (*MiRunnerPersistFunc) (MiRunner *self, const MiKeys *keys, MiKeySt
 /* Get a credential for @keys within @limit_ms; answer with mi_runner_credential(). */
 typedef void (*MiRunnerCredentialFunc) (MiRunner *self, const MiKeys *keys, guint limit_ms,
                                         gpointer user_data);
-typedef void (*MiRunnerProgressFunc) (MiRunner *self, guint32 done, guint32 total, gpointer user_data);
+typedef void (*MiRunnerProgressFunc) (MiRunner *self, guint32 done, guint32 total,
+                                      gpointer user_data);
 /* Each event and effect as one line of hex, for a trace; never called with secrets' own effects. */
 typedef void (*MiRunnerTraceFunc) (MiRunner *self, const char *line, gpointer user_data);
 
