@@ -9,6 +9,7 @@
 #include "mi-login.h"
 #include "mitherm-job-private.h"
 #include "mitherm-log.h"
+#include "mitherm-sensor.h"
 
 /* A login that the radio spoilt is repeated with the same keys, this often in one job. */
 #define REPEATS_MAX 2
@@ -265,21 +266,14 @@ static const MithermJobKind login_kind = {
 /* The passive login: whether a bind key opens what the thermometer sends */
 
 static int
-find_bind_key (const MithermRecord *record, const guint8 address[6], const MithermAdvert *advert)
+find_bind_key (const MithermRecord *record, const MithermAdvert *advert)
 {
-  MiAdvert decoded;
-
   for (guint i = 0; record != NULL && i < record->keys->len; i++)
     {
       const MithermKeySet *set = g_ptr_array_index (record->keys, i);
-      g_autoptr (MiAdvertKey) key = NULL;
 
-      if (!set->has_bind_key)
-        continue;
-      key = mi_advert_key_new (set->keys.bind_key, MI_BIND_KEY_LEN);
-      if (mi_advert_decode (advert->uuid, address, advert->data, advert->len, key, &decoded)
-              != MI_ADVERT_STATUS_ERROR
-          && decoded.encrypted && (decoded.fields & MI_ADVERT_HAS_COUNTER) != 0)
+      if (set->has_bind_key
+          && mitherm_sensor_try_key (advert, set->keys.bind_key) == MITHERM_OPENS_YES)
         return (int) i;
     }
   return -1;
@@ -300,7 +294,7 @@ on_passive_advert (MithermDevice *device, const MithermAdvert *advert, gpointer 
   mi_advert_decode (advert->uuid, address, advert->data, advert->len, NULL, &decoded);
   if (decoded.error != MI_ADVERT_ERROR_NO_KEY) /* nothing encrypted in this one */
     return;
-  index = find_bind_key (record, address, advert);
+  index = find_bind_key (record, advert);
   if (index < 0)
     {
       /* One frame may have been damaged on its way. */
