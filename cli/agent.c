@@ -167,13 +167,15 @@ on_request (MithermDBusCredentialAgent1 *skeleton, GDBusMethodInvocation *invoca
   return TRUE;
 }
 
-/* The command is ended, and is not waited for: what it started may hold its output. */
+/* The command is ended; its output is not waited for: what it started may hold it. But its end is,
+ * because GLib kills from a thread of its own, which our exit would not wait for. */
 static void
 stop (Agent *self)
 {
   if (self->running == NULL)
     return;
   g_subprocess_force_exit (self->running);
+  g_subprocess_wait (self->running, NULL, NULL);
   g_cancellable_cancel (self->cancellable);
 }
 
