@@ -129,7 +129,8 @@ add_object (MiAdvertDecoder *self, guint8 id, MiValueType type, const guint8 *da
   mi_advert_add_object (self, id, data, len);
   if (known->len == 0 || known->kind == MI_READING_NONE || len == 0 || len > V1_VALUE_MAX)
     return;
-  if (known->kind == MI_READING_PACKET_ID && self->seen[MI_READING_PACKET_ID] == 0)
+  if (known->kind == MI_READING_PACKET_ID && type != MI_VALUE_RAW
+      && self->seen[MI_READING_PACKET_ID] == 0)
     mi_advert_set_packet_id (self, data[0]);
   mi_advert_add_value (self, known->kind, type, known->exponent, data, len);
 }
@@ -168,6 +169,8 @@ get_type_v1 (guint8 id, guint format)
     return MI_VALUE_RAW;
   if (type == MI_VALUE_UNSIGNED || type == MI_VALUE_SIGNED)
     return format == V1_SIGNED ? MI_VALUE_SIGNED : MI_VALUE_UNSIGNED;
+  if (type == MI_VALUE_THIRTY_FIVE && format == V1_UNSIGNED)
+    return MI_VALUE_THIRTY_FIVE_UNSIGNED;
   return type;
 }
 

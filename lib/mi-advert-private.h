@@ -40,7 +40,8 @@ typedef enum
   MI_VALUE_SIGNED,
   MI_VALUE_BOOLEAN,
   MI_VALUE_FLOAT,
-  MI_VALUE_THIRTY_FIVE, /* signed, times 35 */
+  MI_VALUE_THIRTY_FIVE,          /* signed, times 35 */
+  MI_VALUE_THIRTY_FIVE_UNSIGNED, /* the same without a sign */
 } MiValueType;
 
 MiAdvertStatus mi_advert_decode_mibeacon (MiAdvertDecoder *self);

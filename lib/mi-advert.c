@@ -283,7 +283,7 @@ mi_advert_add_value (MiAdvertDecoder *self, guint kind, MiValueType type, gint e
     add_float (self, kind, bits);
   else if (type == MI_VALUE_BOOLEAN)
     mi_advert_add (self, kind, value != 0, 0, len);
-  else if (type == MI_VALUE_THIRTY_FIVE)
+  else if (type == MI_VALUE_THIRTY_FIVE || type == MI_VALUE_THIRTY_FIVE_UNSIGNED)
     mi_advert_add (self, kind, value * 35, exponent, len);
   else if (type != MI_VALUE_RAW)
     mi_advert_add (self, kind, value, exponent, len);

@@ -9,7 +9,10 @@
 #include <math.h>
 #include <string.h>
 
-#define TOLERANCE 0.005
+#define TOLERANCE   0.005
+#define ROUNDING    1e-9 /* of the two numbers themselves */
+#define RELATIVE    1e-12
+#define SECONDS_MAX 1e12
 
 const AdvertKind advert_kinds[3] = {
   { "vectors", advert_check_vector },
@@ -17,9 +20,8 @@ const AdvertKind advert_kinds[3] = {
   { "sequences", advert_check_sequence },
 };
 
-/* Returns: (nullable): NULL, too, for a member that is JSON's null or no text */
-static const char *
-get_text (JsonObject *item, const char *name)
+const char *
+advert_get_text (JsonObject *item, const char *name)
 {
   JsonNode *node = json_object_get_member (item, name);
 
@@ -32,7 +34,7 @@ get_text (JsonObject *item, const char *name)
 GByteArray *
 advert_get_hex (JsonObject *item, const char *name)
 {
-  const char *hex = get_text (item, name);
+  const char *hex = advert_get_text (item, name);
   guint8 *bytes;
   gsize len = 0;
 
@@ -84,6 +86,34 @@ objects_match (JsonObject *a, JsonObject *b)
   return TRUE;
 }
 
+/* Huge values come as a number and a power of ten, which has less digits than a double. */
+static gboolean
+numbers_match (double a, double b)
+{
+  return fabs (a - b) <= MAX (TOLERANCE + ROUNDING, fabs (a) * RELATIVE);
+}
+
+/* Hex may be written in either case. */
+static gboolean
+is_hex (const char *text)
+{
+  return *text != '\0' && strspn (text, "0123456789abcdefABCDEF") == strlen (text);
+}
+
+static gboolean
+texts_match (JsonNode *a, JsonNode *b)
+{
+  const char *x = json_node_get_string (a), *y = json_node_get_string (b);
+
+  return is_hex (x) && is_hex (y) ? g_ascii_strcasecmp (x, y) == 0 : strcmp (x, y) == 0;
+}
+
+static gboolean
+is_text (JsonNode *node)
+{
+  return json_node_get_value_type (node) == G_TYPE_STRING;
+}
+
 /* Equal; numbers within TOLERANCE. */
 static gboolean
 nodes_match (JsonNode *a, JsonNode *b)
@@ -95,8 +125,21 @@ nodes_match (JsonNode *a, JsonNode *b)
   if (JSON_NODE_HOLDS_OBJECT (a))
     return objects_match (json_node_get_object (a), json_node_get_object (b));
   if (is_number (a) && is_number (b))
-    return fabs (json_node_get_double (a) - json_node_get_double (b)) <= TOLERANCE;
+    return numbers_match (json_node_get_double (a), json_node_get_double (b));
+  if (is_text (a) && is_text (b))
+    return texts_match (a, b);
   return json_node_equal (a, b);
+}
+
+/* Flags and lists that are left out when there is nothing to tell may be written out, too. */
+static gboolean
+says_nothing (const char *name, JsonNode *node)
+{
+  if (g_str_equal (name, "rejected") && JSON_NODE_HOLDS_ARRAY (node))
+    return json_array_get_length (json_node_get_array (node)) == 0;
+  return (g_str_equal (name, "partial") || g_str_equal (name, "truncated")
+          || g_str_equal (name, "short_service_data"))
+         && json_node_get_value_type (node) == G_TYPE_BOOLEAN && !json_node_get_boolean (node);
 }
 
 /* Returns: (transfer full) (nullable): NULL, or the first member in which they differ */
@@ -112,7 +155,7 @@ compare (JsonObject *expected, JsonObject *produced)
       JsonNode *b = json_object_get_member (produced, name->data);
       g_autofree char *wanted_text = NULL, *given_text = NULL;
 
-      if (b != NULL && nodes_match (a, b))
+      if (b != NULL ? nodes_match (a, b) : says_nothing (name->data, a))
         continue;
       wanted_text = describe (a);
       given_text = describe (b);
@@ -280,12 +323,12 @@ to_json (const MiAdvert *advert)
 static gboolean
 parse_uuid (JsonObject *item, guint16 *uuid)
 {
-  const char *text = get_text (item, "uuid");
+  const char *text = advert_get_text (item, "uuid");
   guint8 bytes[2];
 
   if (text == NULL)
     return FALSE;
-  if (strcmp (text, "m038f") == 0)
+  if (g_ascii_strcasecmp (text, "m038f") == 0)
     *uuid = MI_ADVERT_UUID_MIBEACON;
   else if (strlen (text) == 4 && mi_hex_decode (text, bytes, sizeof bytes))
     *uuid = (guint16) (bytes[0] << 8 | bytes[1]);
@@ -314,7 +357,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Setup, setup_clear)
 static char *
 setup_init (Setup *self, JsonObject *item)
 {
-  const char *mac = get_text (item, "mac");
+  const char *mac = advert_get_text (item, "mac");
   g_autoptr (GByteArray) key = advert_get_hex (item, "key_hex");
 
   if (!parse_uuid (item, &self->uuid))
@@ -324,7 +367,7 @@ setup_init (Setup *self, JsonObject *item)
     return g_strdup_printf ("mac is no address: %s", mac);
   if (key == NULL)
     return g_strdup ("key_hex is no hex");
-  if (get_text (item, "key_hex") != NULL)
+  if (advert_get_text (item, "key_hex") != NULL)
     self->key = mi_advert_key_new (key->data, key->len);
   return NULL;
 }
@@ -341,7 +384,7 @@ static char *
 check_contained (JsonObject *item, GByteArray *data)
 {
   g_autoptr (GByteArray) whole = advert_get_hex (item, "adv_hex");
-  const char *uuid = get_text (item, "uuid");
+  const char *uuid = advert_get_text (item, "uuid");
   MiAdvertElement element;
 
   if (whole == NULL)
@@ -354,7 +397,7 @@ check_contained (JsonObject *item, GByteArray *data)
       g_autofree char *text
           = g_strdup_printf ("%s%04x", element.manufacturer ? "m" : "", element.uuid);
 
-      if (strcmp (text, uuid) == 0 && element.len == data->len
+      if (g_ascii_strcasecmp (text, uuid) == 0 && element.len == data->len
           && (data->len == 0 || memcmp (element.data, data->data, data->len) == 0))
         return NULL;
     }
@@ -373,7 +416,7 @@ advert_check_vector (JsonObject *item)
 
   if (problem != NULL)
     return problem;
-  if (data == NULL || get_text (item, "service_data_hex") == NULL)
+  if (data == NULL || advert_get_text (item, "service_data_hex") == NULL)
     return g_strdup ("service_data_hex is missing or no hex");
   if (expected == NULL || !JSON_NODE_HOLDS_OBJECT (expected))
     return g_strdup ("expected is missing");
@@ -418,12 +461,28 @@ advert_check_split (JsonObject *item)
   g_autoptr (JsonObject) produced = NULL;
   JsonNode *expected = json_object_get_member (item, "expected");
 
-  if (whole == NULL || get_text (item, "adv_hex") == NULL)
+  if (whole == NULL || advert_get_text (item, "adv_hex") == NULL)
     return g_strdup ("adv_hex is missing or no hex");
   if (expected == NULL || !JSON_NODE_HOLDS_OBJECT (expected))
     return g_strdup ("expected is missing");
   produced = split_to_json (whole);
   return compare (json_node_get_object (expected), produced);
+}
+
+/* Seconds to microseconds. Returns: %FALSE without a sensible number */
+static gboolean
+get_time (JsonObject *step, gint64 *time_us)
+{
+  JsonNode *node = json_object_get_member (step, "t");
+  double seconds;
+
+  if (node == NULL || !JSON_NODE_HOLDS_VALUE (node) || !is_number (node))
+    return FALSE;
+  seconds = json_node_get_double (node);
+  if (!(fabs (seconds) < SECONDS_MAX))
+    return FALSE;
+  *time_us = (gint64) (seconds * G_USEC_PER_SEC + 0.5);
+  return TRUE;
 }
 
 /* Returns: (transfer full) (nullable): what differs in step number @index */
@@ -433,13 +492,13 @@ check_step (const Setup *setup, MiAdvertFilter *filter, JsonObject *step, guint 
   g_autoptr (GByteArray) data = advert_get_hex (step, "service_data_hex");
   g_autofree MiAdvert *advert = g_new (MiAdvert, 1);
   g_autofree char *produced = NULL;
-  const char *expected = get_text (step, "expected");
+  const char *expected = advert_get_text (step, "expected");
   MiAdvertVerdict verdict;
   gint64 now_us;
 
-  if (data == NULL || expected == NULL || !json_object_has_member (step, "t"))
+  if (data == NULL || advert_get_text (step, "service_data_hex") == NULL || expected == NULL
+      || !get_time (step, &now_us))
     return g_strdup_printf ("step %u: t, service_data_hex or expected is missing", index);
-  now_us = (gint64) (json_object_get_double_member (step, "t") * G_USEC_PER_SEC);
   setup_decode (setup, data, advert);
   verdict = mi_advert_filter_check (filter, advert, data->data, data->len, now_us);
   produced = verdict == MI_ADVERT_VERDICT_ERROR
@@ -450,11 +509,20 @@ check_step (const Setup *setup, MiAdvertFilter *filter, JsonObject *step, guint 
   return g_strdup_printf ("step %u: expected %s, got %s", index, expected, produced);
 }
 
+static gboolean
+is_true (JsonObject *item, const char *name)
+{
+  JsonNode *node = json_object_get_member (item, name);
+
+  return node != NULL && JSON_NODE_HOLDS_VALUE (node)
+         && json_node_get_value_type (node) == G_TYPE_BOOLEAN && json_node_get_boolean (node);
+}
+
 char *
 advert_check_sequence (JsonObject *item)
 {
   g_auto (Setup) setup = { 0 };
-  MiAdvertFilter filter = { 0 };
+  MiAdvertFilter filter = { .strict = is_true (item, "strict") };
   JsonNode *node = json_object_get_member (item, "steps");
   char *problem = setup_init (&setup, item);
   JsonArray *steps;
@@ -465,6 +533,12 @@ advert_check_sequence (JsonObject *item)
     return g_strdup ("steps is missing");
   steps = json_node_get_array (node);
   for (guint i = 0; problem == NULL && i < json_array_get_length (steps); i++)
-    problem = check_step (&setup, &filter, json_array_get_object_element (steps, i), i);
+    {
+      JsonNode *step = json_array_get_element (steps, i);
+
+      problem = JSON_NODE_HOLDS_OBJECT (step)
+                    ? check_step (&setup, &filter, json_node_get_object (step), i)
+                    : g_strdup_printf ("step %u: no object", i);
+    }
   return problem;
 }

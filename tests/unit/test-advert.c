@@ -537,33 +537,45 @@ run_case (gconstpointer data)
   g_assert_null (problem);
 }
 
-/* Calls @func for each case of the file. Returns: how many */
-static guint
-foreach_case (JsonObject *root, void (*func) (const Case *self, const char *id, gpointer user_data),
-              gpointer user_data)
+typedef void (*CaseFunc) (const Case *self, const char *id, gpointer user_data);
+
+/* A case without an id goes by its place. */
+static void
+visit_case (const AdvertKind *kind, JsonNode *element, guint index, CaseFunc func,
+            gpointer user_data)
 {
-  guint n = 0;
+  g_autofree char *place = g_strdup_printf ("%s[%u]", kind->list, index);
+  Case self = { kind->check, NULL };
+  const char *id = NULL;
 
-  for (guint kind = 0; kind < G_N_ELEMENTS (advert_kinds); kind++)
+  if (JSON_NODE_HOLDS_OBJECT (element))
+    self.item = json_node_get_object (element);
+  if (self.item != NULL)
+    id = advert_get_text (self.item, "id");
+  func (&self, id != NULL ? id : place, user_data);
+}
+
+/* Calls @func for each case of the file; one without an item stands for a list that is none. */
+static void
+foreach_case (JsonObject *root, CaseFunc func, gpointer user_data)
+{
+  for (guint i = 0; i < G_N_ELEMENTS (advert_kinds); i++)
     {
-      JsonNode *node = json_object_get_member (root, advert_kinds[kind].list);
-      JsonArray *list
-          = node != NULL && JSON_NODE_HOLDS_ARRAY (node) ? json_node_get_array (node) : NULL;
+      JsonNode *node = json_object_get_member (root, advert_kinds[i].list);
+      const Case none = { advert_kinds[i].check, NULL };
+      JsonArray *list;
 
-      for (guint i = 0; list != NULL && i < json_array_get_length (list); i++, n++)
+      if (node == NULL)
+        continue;
+      if (!JSON_NODE_HOLDS_ARRAY (node))
         {
-          JsonNode *element = json_array_get_element (list, i);
-          Case self = { advert_kinds[kind].check, NULL };
-          const char *id = NULL;
-
-          if (JSON_NODE_HOLDS_OBJECT (element))
-            self.item = json_node_get_object (element);
-          if (self.item != NULL)
-            id = json_object_get_string_member_with_default (self.item, "id", NULL);
-          func (&self, id, user_data);
+          func (&none, advert_kinds[i].list, user_data);
+          continue;
         }
+      list = json_node_get_array (node);
+      for (guint j = 0; j < json_array_get_length (list); j++)
+        visit_case (&advert_kinds[i], json_array_get_element (list, j), j, func, user_data);
     }
-  return n;
 }
 
 static void
@@ -572,8 +584,20 @@ register_case (const Case *self, const char *id, gpointer user_data)
   g_autofree char *path = g_strdup_printf ("/advert/vectors/%s", id);
 
   g_assert_nonnull (self->item);
-  g_assert_nonnull (id);
   g_test_add_data_func_full (path, g_memdup2 (self, sizeof *self), run_case, g_free);
+}
+
+/* Returns: (transfer full): keeps the cases alive */
+static JsonParser *
+register_file (const char *path)
+{
+  JsonParser *parser = json_parser_new ();
+  g_autoptr (GError) error = NULL;
+
+  if (!json_parser_load_from_file (parser, path, &error))
+    g_error ("%s: set MITHERM_VECTORS to the folder of the vectors", error->message);
+  foreach_case (json_node_get_object (json_parser_get_root (parser)), register_case, NULL);
+  return parser;
 }
 
 typedef struct
@@ -582,27 +606,46 @@ typedef struct
   guint failed;
 } Tally;
 
+/* One line, in which nothing reads as a directive of TAP. */
+static char *
+tap_text (const char *text)
+{
+  GString *line = g_string_new (NULL);
+
+  for (const char *c = text; *c != '\0'; c++)
+    {
+      if (*c == '#' || *c == '\\')
+        g_string_append_c (line, '\\');
+      g_string_append_c (line, g_ascii_iscntrl (*c) ? ' ' : *c);
+    }
+  return g_string_free (line, FALSE);
+}
+
 static void
 report_case (const Case *self, const char *id, gpointer user_data)
 {
   Tally *tally = user_data;
-  g_autofree char *problem = NULL;
+  g_autofree char *name = tap_text (id);
+  g_autofree char *problem
+      = self->item != NULL ? self->check (self->item) : g_strdup ("not what the schema has here");
 
-  if (self->item == NULL || id == NULL)
-    problem = g_strdup ("no object with an id");
-  else
-    problem = self->check (self->item);
   tally->n++;
   tally->failed += problem != NULL;
-  printf ("%sok %u - %s\n", problem != NULL ? "not " : "", tally->n, id != NULL ? id : "?");
+  printf ("%sok %u - %s\n", problem != NULL ? "not " : "", tally->n, name);
   if (problem != NULL)
-    printf ("# %s\n", problem);
+    {
+      g_autofree char *text = tap_text (problem);
+
+      printf ("# %s\n", text);
+    }
 }
 
 static int
 bail_out (const char *why)
 {
-  printf ("Bail out! %s\n", why);
+  g_autofree char *text = tap_text (why);
+
+  printf ("Bail out! %s\n", text);
   return 1;
 }
 
@@ -620,7 +663,8 @@ check_file (const char *path)
   root = json_parser_get_root (parser);
   if (root == NULL || !JSON_NODE_HOLDS_OBJECT (root))
     return bail_out ("the file is no JSON object");
-  if (foreach_case (json_node_get_object (root), report_case, &tally) == 0)
+  foreach_case (json_node_get_object (root), report_case, &tally);
+  if (tally.n == 0)
     return bail_out ("the file has no vectors, adv_vectors or sequences");
   printf ("1..%u\n", tally.n);
   return tally.failed == 0 ? 0 : 1;
@@ -657,18 +701,18 @@ int
 main (int argc, char **argv)
 {
   const char *folder = g_getenv ("MITHERM_VECTORS");
-  g_autofree char *path = NULL;
-  g_autoptr (GError) error = NULL;
+  g_autofree char *path = NULL, *more_path = NULL;
+  g_autoptr (JsonParser) more = NULL;
 
   for (gint i = 1; i < argc; i++)
     if (argv[i][0] != '-' && !g_str_equal (argv[i - 1], "-p") && !g_str_equal (argv[i - 1], "-s"))
       return check_file (argv[i]);
   g_test_init (&argc, &argv, NULL);
   path = g_build_filename (folder != NULL ? folder : ".", "adverts.json", NULL);
-  vectors = json_parser_new ();
-  if (!json_parser_load_from_file (vectors, path, &error))
-    g_error ("%s: set MITHERM_VECTORS to the folder of adverts.json", error->message);
-  foreach_case (json_node_get_object (json_parser_get_root (vectors)), register_case, NULL);
+  more_path = g_build_filename (folder != NULL ? folder : ".", "adverts-more.json", NULL);
+  vectors = register_file (path);
+  if (g_file_test (more_path, G_FILE_TEST_EXISTS)) /* a folder of somebody else has none */
+    more = register_file (more_path);
   add_tests ();
   return g_test_run ();
 }
