@@ -18,6 +18,8 @@ BUILD = pathlib.Path(os.environ.get("MITHERM_BUILD", TOP / "build"))
 FIRMWARE = pathlib.Path(os.environ.get("MITHERM_FIRMWARE", TOP / "firmware"))
 # Sanitized programs on a loaded machine: limits of waits, never sleeps.
 LIMIT_S = 60
+# BlueZ takes 2 s for its Disconnect, at the end of each job; a case that is about that says so in sim_args.
+DISCONNECT_MS = 200
 
 
 class Skip(Exception):
@@ -185,7 +187,8 @@ class World:
     def start_sim(self):
         self.sim = self.spawn("sim", [
             BUILD / "sim" / "mitherm-sim", "--fake-bluez", f"--bus={self.bus}", "--control",
-            *([f"--devices={self.devices}"] if self.devices.exists() else []), "--seed=7", *self.sim_args], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            *([f"--devices={self.devices}"] if self.devices.exists() else []), "--seed=7",
+            f"--disconnect-delay={DISCONNECT_MS}", *self.sim_args], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.lines = Lines(self.sim)
         self.lines.wait(lambda line: line.get("event") == "ready")
 
