@@ -48,6 +48,7 @@ bridge_item_free (BridgeItem *self)
   g_free (self->path);
   g_free (self->job);
   g_free (self->started);
+  g_free (self->complaint);
   g_free (self);
 }
 
@@ -152,8 +153,8 @@ static void
 publish_update (BridgeItem *self)
 {
   g_autofree char *payload = bridge_payload_update (&self->told);
-  g_autofree char *versions
-      = g_strdup_printf ("%s\n%s", self->told.firmware, self->told.update_version);
+  g_autofree char *versions = g_strdup_printf ("%s\n%s\n%s", self->told.firmware,
+                                               self->told.update_version, self->told.summary);
   gint64 due = self->sent_us[BRIDGE_TOPIC_UPDATE] + CHANGE_GAP_US;
   /* Beginning and end are told at once, percentages in their turn. */
   gboolean percent_only = self->sent[BRIDGE_TOPIC_UPDATE] != NULL
@@ -177,8 +178,14 @@ publish_update (BridgeItem *self)
 void
 bridge_item_publish (BridgeItem *self)
 {
-  if (self->forgotten || !bridge_mqtt_is_connected (self->mqtt))
+  if (!bridge_mqtt_is_connected (self->mqtt))
     return;
+  if (self->forgotten)
+    {
+      if (!self->retracted)
+        self->retracted = bridge_item_retract_id (self->mqtt, self->prefix, self->told.id);
+      return;
+    }
   publish_config (self);
   publish (self, BRIDGE_TOPIC_AVAILABILITY, g_strdup (self->online ? "online" : "offline"));
   publish_update (self);
@@ -193,23 +200,25 @@ bridge_item_publish_again (BridgeItem *self)
   bridge_item_publish (self);
 }
 
-void
+gboolean
 bridge_item_retract_id (BridgeMqtt *mqtt, const char *prefix, const char *id)
 {
   g_autofree char *config = bridge_config_topic (prefix, id);
+  gboolean all = bridge_mqtt_publish (mqtt, config, "", TRUE);
 
-  bridge_mqtt_publish (mqtt, config, "", TRUE);
   for (BridgeTopic i = 0; i < BRIDGE_N_TOPICS; i++)
     {
       g_autofree char *topic = bridge_topic (id, i);
 
-      bridge_mqtt_publish (mqtt, topic, "", TRUE);
+      all &= bridge_mqtt_publish (mqtt, topic, "", TRUE);
     }
+  return all;
 }
 
 void
 bridge_item_retract (BridgeItem *self)
 {
   forget_sent (self);
-  bridge_item_retract_id (self->mqtt, self->prefix, self->told.id);
+  self->retracted = FALSE;
+  bridge_item_publish (self);
 }

@@ -17,10 +17,12 @@
 #define STOP_LIMIT_MS   2000
 #define OLD_AFTER_US    (60 * G_USEC_PER_SEC)
 /* What may wait for the broker's acknowledgements; all of one thermometer is 5 messages. */
-#define MAX_OUTSTANDING     1024
-#define MAX_SUBSCRIPTIONS   8
-#define CLIENT_ID_HEX       12
-#define UNSET_SUBSCRIPTION  (-1)
+#define MAX_OUTSTANDING   1024
+#define MAX_SUBSCRIPTIONS 8
+#define CLIENT_ID_HEX     12
+/* Comes back to us behind everything that the broker kept. */
+#define ECHO_TOPIC          "mitherm/bridge/echo"
+#define ECHO_LEN            16
 #define CONNECT_NOT_ALLOWED 5
 #define CONNECT_BAD_LOGIN   4
 
@@ -47,10 +49,11 @@ struct _BridgeMqtt
 
   gboolean connected;
   gboolean announce;   /* on_connected is still to be called */
-  gboolean settled_in; /* the first subscription is acknowledged: what comes now is new */
-  int first_mid;       /* message id of the first subscription */
-  gboolean away_long;  /* what the broker kept for us is too old */
-  gint64 lost_us;      /* when the connection was lost; 0: never was one */
+  gboolean settled_in; /* our echo has come back: what comes now is new */
+  char echo[ECHO_LEN + 1];
+  gboolean away_long; /* what the broker kept for us is too old */
+  gboolean refused;   /* the attempt under way, because of user and password */
+  gint64 lost_us;     /* when the connection was lost; 0: never was one */
   guint outstanding;
   gboolean dropped;
   guint retry_ms;
@@ -118,7 +121,8 @@ handle_loss (BridgeMqtt *self)
   g_clear_handle_id (&self->io_id, g_source_remove);
   g_clear_handle_id (&self->misc_id, g_source_remove);
   g_clear_handle_id (&self->settle_id, g_source_remove);
-  if (self->connected)
+  /* Before everything that was too old has come, it stays too old. */
+  if (self->connected && (self->settled_in || !self->away_long))
     self->lost_us = g_get_monotonic_time ();
   self->connected = FALSE;
   if (self->stopped != NULL || self->stop_id != 0)
@@ -134,6 +138,8 @@ handle_loss (BridgeMqtt *self)
   g_clear_pointer (&self->pending_reason, g_free);
   self->retry_ms = MIN (self->retry_ms * 2, RETRY_MAX_MS);
   self->retry_id = g_timeout_add (delay, on_retry, self);
+  if (self->refused)
+    self->callbacks->on_refused (self->data);
 }
 
 static const char *
@@ -207,6 +213,7 @@ connect_now (BridgeMqtt *self)
   int code;
 
   g_clear_pointer (&self->pending_reason, g_free);
+  self->refused = FALSE;
   g_debug ("connecting to %s:%u", self->config->host, self->config->port);
   /* Looks names up while it waits; nothing else is urgent as long as there is no broker. */
   code
@@ -228,6 +235,13 @@ on_settle (gpointer data)
   BridgeMqtt *self = data;
 
   self->settle_id = 0;
+  /* A broker that lets us in and throws us out at once is none that works, and no news each time.
+   */
+  g_message ("connected to the broker %s:%u", self->config->host, self->config->port);
+  self->retry_ms = RETRY_FIRST_MS;
+  g_clear_pointer (&self->reason, g_free);
+  /* Where access rules swallow the echo. */
+  self->settled_in = TRUE;
   for (guint i = 0; i < self->n_subscriptions; i++)
     if (self->subscriptions[i].once)
       mosquitto_unsubscribe (self->client, NULL, self->subscriptions[i].topic);
@@ -236,12 +250,33 @@ on_settle (gpointer data)
   return G_SOURCE_REMOVE;
 }
 
-static const char *
-refusal_text (int code)
+static void
+note_refusal (BridgeMqtt *self, int code)
 {
-  if (code == CONNECT_NOT_ALLOWED || code == CONNECT_BAD_LOGIN)
-    return "refused: user and password are wrong or not allowed (UserFile)";
-  return mosquitto_connack_string (code);
+  self->refused = code == CONNECT_NOT_ALLOWED || code == CONNECT_BAD_LOGIN;
+  note_reason (self, self->refused
+                         ? "refused: user and password are wrong or not allowed (UserFile)"
+                         : mosquitto_connack_string (code));
+}
+
+static void
+send_echo (BridgeMqtt *self)
+{
+  g_snprintf (self->echo, sizeof self->echo, "%08x%08x", g_random_int (), g_random_int ());
+  mosquitto_subscribe (self->client, NULL, ECHO_TOPIC, 1);
+  if (mosquitto_publish (self->client, NULL, ECHO_TOPIC, ECHO_LEN, self->echo, 1, FALSE)
+      == MOSQ_ERR_SUCCESS)
+    self->outstanding++;
+}
+
+static gboolean
+is_echo (BridgeMqtt *self, const struct mosquitto_message *message)
+{
+  if (!g_str_equal (message->topic, ECHO_TOPIC))
+    return FALSE;
+  if (message->payloadlen == ECHO_LEN && memcmp (message->payload, self->echo, ECHO_LEN) == 0)
+    self->settled_in = TRUE;
+  return TRUE;
 }
 
 static void
@@ -251,19 +286,16 @@ on_connect (struct mosquitto *client, void *data, int code)
 
   if (code != 0)
     {
-      note_reason (self, refusal_text (code));
+      note_refusal (self, code);
       return;
     }
-  g_message ("connected to the broker %s:%u", self->config->host, self->config->port);
+  g_debug ("the broker has let us in");
   self->connected = TRUE;
   self->settled_in = FALSE;
-  self->first_mid = UNSET_SUBSCRIPTION;
   self->away_long = self->lost_us == 0 || g_get_monotonic_time () - self->lost_us > OLD_AFTER_US;
-  self->retry_ms = RETRY_FIRST_MS;
-  g_clear_pointer (&self->reason, g_free);
   for (guint i = 0; i < self->n_subscriptions; i++)
-    mosquitto_subscribe (client, i == 0 ? &self->first_mid : NULL, self->subscriptions[i].topic,
-                         self->subscriptions[i].qos);
+    mosquitto_subscribe (client, NULL, self->subscriptions[i].topic, self->subscriptions[i].qos);
+  send_echo (self);
   self->settle_id = g_timeout_add_seconds (SETTLE_S, on_settle, self);
   /* libmosquitto first repeats what was not acknowledged before: newer states must follow it. */
   self->announce = TRUE;
@@ -283,8 +315,6 @@ on_subscribe (struct mosquitto *client, void *data, int mid, int n, const int *g
 {
   BridgeMqtt *self = data;
 
-  if (mid == self->first_mid)
-    self->settled_in = TRUE;
   for (int i = 0; i < n; i++)
     if (granted[i] > 2)
       g_warning ("broker %s:%u: refuses a subscription: check its access rules", self->config->host,
@@ -297,7 +327,8 @@ on_message (struct mosquitto *client, void *data, const struct mosquitto_message
   BridgeMqtt *self = data;
   BridgeArrival arrival = BRIDGE_ARRIVAL_NEW;
 
-  /* The broker answers our subscription after what it kept for the session. */
+  if (is_echo (self, message))
+    return;
   if (message->retain)
     arrival = BRIDGE_ARRIVAL_RETAINED;
   else if (!self->settled_in)

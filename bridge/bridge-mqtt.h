@@ -16,7 +16,7 @@ typedef struct _BridgeMqtt BridgeMqtt;
 /* How a message came. */
 typedef enum
 {
-  BRIDGE_ARRIVAL_NEW,
+  BRIDGE_ARRIVAL_NEW,      /* sent while we are connected */
   BRIDGE_ARRIVAL_RETAINED, /* stored by the broker for every subscriber */
   BRIDGE_ARRIVAL_KEPT,     /* kept for us while we were away for at most a minute */
   BRIDGE_ARRIVAL_OLD,      /* kept for us for longer */
@@ -32,6 +32,8 @@ typedef struct
                       gpointer data);
   /* Messages were dropped because the broker took none; now it does: tell everything again. */
   void (*on_drained) (gpointer data);
+  /* The broker has refused user and password; it is tried again all the same. */
+  void (*on_refused) (gpointer data);
 } BridgeMqttCallbacks;
 
 /* @config, @callbacks: must outlive it. @will_topic: gets "offline", retained, when we are gone. */
@@ -39,7 +41,11 @@ BridgeMqtt *bridge_mqtt_new (const BridgeConfig *config, const char *will_topic,
                              const BridgeMqttCallbacks *callbacks, gpointer data, GError **error);
 void bridge_mqtt_free (BridgeMqtt *self);
 
-/* Before the start: what is subscribed at every connection. @once: only until on_settled. */
+/*
+ * Before the start: what is subscribed at every connection. @once: only until on_settled. QoS 1
+ * where it matters how a message came: with 2, the last step of one that was kept comes after
+ * those that are new.
+ */
 void bridge_mqtt_subscribe (BridgeMqtt *self, const char *topic, int qos, gboolean once);
 
 void bridge_mqtt_start (BridgeMqtt *self);

@@ -54,6 +54,7 @@ bridge_thermometer_init (BridgeThermometer *self, const char *address)
   self->update_version = g_strdup ("");
   self->key_state = g_strdup ("none");
   self->last_error = g_strdup ("");
+  self->summary = g_strdup ("");
   self->temperature = self->humidity = self->voltage = NAN;
   self->battery = BATTERY_UNKNOWN;
   self->rssi = RSSI_UNKNOWN;
@@ -72,6 +73,7 @@ bridge_thermometer_clear (BridgeThermometer *self)
   g_clear_pointer (&self->update_version, g_free);
   g_clear_pointer (&self->key_state, g_free);
   g_clear_pointer (&self->last_error, g_free);
+  g_clear_pointer (&self->summary, g_free);
 }
 
 void
@@ -384,7 +386,9 @@ bridge_payload_state (const BridgeThermometer *self)
     {
       add_known_number (json, "temperature", self->temperature);
       add_known_number (json, "humidity", self->humidity);
-      add_known_number (json, "voltage", self->voltage);
+      /* What runs on a battery and speaks has some. */
+      if (self->voltage > 0)
+        add_known_number (json, "voltage", self->voltage);
       if (self->battery <= 100)
         add_integer (json, "battery", self->battery);
     }
@@ -410,11 +414,14 @@ bridge_payload_update (const BridgeThermometer *self)
   const char *latest = *self->update_version != '\0' ? self->update_version : self->firmware;
   g_autofree char *title = *self->model != '\0' ? g_strconcat (self->model, " firmware", NULL)
                                                 : g_strdup ("Thermometer firmware");
+  g_autofree char *summary = clean (self->summary, BRIDGE_TEXT_MAX);
 
   json_builder_begin_object (json);
   add_known_text (json, "installed_version", self->firmware);
   add_known_text (json, "latest_version", latest);
   add_known_text (json, "title", title);
+  /* Home Assistant keeps the last one that it was told, so that empty is told, too. */
+  add_text (json, "release_summary", summary);
   add_flag (json, "in_progress", self->updating);
   json_builder_set_member_name (json, "update_percentage");
   if (self->updating && self->progress >= 0)

@@ -39,6 +39,7 @@ typedef struct
   char *update_version; /* "": nothing newer in the catalogue */
   char *key_state;      /* as Sensor1.KeyState */
   char *last_error;     /* of the last command, for people */
+  char *summary;        /* how the last update ended, if not well; for people */
   gboolean has_keys;
   double temperature; /* °C, NaN: unknown */
   double humidity;    /* %, NaN: unknown */

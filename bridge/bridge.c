@@ -26,6 +26,8 @@
 #define MAX_ITEMS          512
 #define MAX_LEFTOVERS      1024
 #define REASON_UNKNOWN     "unknown-thermometer"
+#define REASON_NOTHING     "nothing-to-install"
+#define NOT_AUTHORIZED     "org.mitherm.Error.NotAuthorized"
 #define RSSI_MIN           (-128)
 #define RSSI_MAX           127
 
@@ -52,7 +54,10 @@ struct _Bridge
   guint birth_id, housekeeping_id;
   char *birth_topic;
   GCancellable *cancellable;
-  GHashTable *ignored; /* static reason: count */
+  GHashTable *ignored;  /* static reason: count */
+  gboolean online_told; /* the broker has taken that the bridge is there */
+  GSourceFunc refused;
+  gpointer refused_data;
   guint ignored_new;
   gint64 ignored_logged;
 };
@@ -142,13 +147,30 @@ is_busy (Bridge *self, BridgeItem *item)
   return !g_str_equal (item->job, NO_JOB) && (job == NULL || !is_final (job));
 }
 
+/* Some speak so rarely that only the daemon can tell whether their values are old. */
 static gboolean
 heard_lately (BridgeItem *item)
 {
+  if (item->measured && !item->told.stale && !isnan (item->told.temperature))
+    return TRUE;
   return item->told.last_seen > 0 && g_get_real_time () - item->told.last_seen < HEARD_US;
 }
 
-/* A job of ours is over: what it said stays readable as an attribute of the problem. */
+/* What a command came to stays readable: an attribute of the problem, and below an update. */
+static void
+note_end (BridgeItem *item, BridgeCommand command, const char *message)
+{
+  g_autofree char *summary = NULL;
+
+  bridge_set_text (&item->told.last_error, message);
+  if (command != BRIDGE_COMMAND_INSTALL)
+    return;
+  if (*message != '\0')
+    summary = g_strconcat ("The last update did not succeed: ", message, NULL);
+  bridge_set_text (&item->told.summary, summary);
+}
+
+/* A job of ours is over. */
 static void
 end_started (BridgeItem *item, const Job *job)
 {
@@ -162,7 +184,7 @@ end_started (BridgeItem *item, const Job *job)
     g_message ("%s: %s: %s", item->told.address, command_name (item->running), message);
   else
     g_message ("%s: %s: done", item->told.address, command_name (item->running));
-  bridge_set_text (&item->told.last_error, message);
+  note_end (item, item->running, message);
   g_clear_pointer (&item->started, g_free);
   item->running = BRIDGE_COMMAND_NONE;
 }
@@ -257,6 +279,8 @@ forget (Bridge *self, BridgeItem *item, const char *why)
     return;
   g_message ("%s: %s: its entities are removed", item->told.address, why);
   item->forgotten = TRUE;
+  bridge_set_text (&item->told.last_error, "");
+  bridge_set_text (&item->told.summary, "");
   memset (item->waits_until, 0, sizeof item->waits_until);
   bridge_item_retract (item);
 }
@@ -348,18 +372,30 @@ on_device_properties (Bridge *self, const char *path, GVariant *properties)
 }
 
 static void
+clear_readings (BridgeItem *item)
+{
+  item->told.temperature = item->told.humidity = item->told.voltage = NAN;
+  item->told.battery = G_MAXUINT8;
+}
+
+static void
 on_sensor_properties (Bridge *self, const char *path, GVariant *properties)
 {
   BridgeItem *item = g_hash_table_lookup (self->items, path);
+  guint64 updated;
 
   if (item == NULL)
     return;
+  item->measured = TRUE;
   take_number (properties, "Temperature", &item->told.temperature);
   take_number (properties, "Humidity", &item->told.humidity);
   take_number (properties, "Voltage", &item->told.voltage);
   take_battery (properties, "Battery", &item->told);
   take_text (properties, "KeyState", &item->told.key_state);
   take_seen (properties, "Updated", &item->told);
+  /* Whatever stands there before the first value is none. */
+  if (g_variant_lookup (properties, "Updated", "t", &updated) && updated == 0)
+    clear_readings (item);
   g_variant_lookup (properties, "Stale", "b", &item->told.stale);
   refresh (self, item);
 }
@@ -367,6 +403,7 @@ on_sensor_properties (Bridge *self, const char *path, GVariant *properties)
 static void
 on_measurement (Bridge *self, BridgeItem *item, GVariant *values)
 {
+  item->measured = TRUE;
   take_number (values, "temperature", &item->told.temperature);
   take_number (values, "humidity", &item->told.humidity);
   take_number (values, "voltage", &item->told.voltage);
@@ -417,12 +454,40 @@ on_job_properties (Bridge *self, const char *path, GVariant *properties)
 
 /* --- commands ------------------------------------------------------------------------------- */
 
+/* The same again, however often it is tried, is one line a minute. */
 static void
 fail_command (Bridge *self, BridgeItem *item, BridgeCommand command, const char *message)
 {
-  g_message ("%s: %s: %s", item->told.address, command_name (command), message);
-  bridge_set_text (&item->told.last_error, message);
+  gint64 now = g_get_monotonic_time ();
+
+  if (g_strcmp0 (item->complaint, message) != 0 || now - item->complaint_us >= IGNORED_LOG_GAP_US)
+    {
+      g_message ("%s: %s: %s", item->told.address, command_name (command), message);
+      bridge_set_text (&item->complaint, message);
+      item->complaint_us = now;
+    }
+  note_end (item, command, message);
   refresh (self, item);
+}
+
+/* (transfer full): why a call failed. What nobody here may do is said in clear words. */
+static char *
+explain (BridgeCommand command, GError *error)
+{
+  const char *what = command == BRIDGE_COMMAND_INSTALL ? "Updates are not allowed"
+                                                       : "Setting the clock is not allowed";
+  g_autofree char *name = g_dbus_error_get_remote_error (error);
+  gboolean by_daemon = g_strcmp0 (name, NOT_AUTHORIZED) == 0;
+
+  g_dbus_error_strip_remote_error (error);
+  if (by_daemon)
+    return g_strdup_printf ("%s: %s", what, error->message);
+  /* The bus speaks of match rules; who configured it wants to know what to look for. */
+  if (g_error_matches (error, G_DBUS_ERROR, G_DBUS_ERROR_ACCESS_DENIED))
+    return g_strdup_printf ("%s: the bus refuses them (in the Home Assistant app the option "
+                            "allow_updates)",
+                            what);
+  return g_strdup (error->message);
 }
 
 static void
@@ -431,6 +496,7 @@ on_job_started (GObject *source, GAsyncResult *result, gpointer data)
   g_autofree Call *call = data;
   g_autoptr (GError) error = NULL;
   g_autofree char *path = bridge_bus_call_job_finish (result, &error);
+  g_autofree char *message = NULL;
   Bridge *self = call->bridge;
   BridgeItem *item;
 
@@ -444,7 +510,8 @@ on_job_started (GObject *source, GAsyncResult *result, gpointer data)
     {
       item->started = g_steal_pointer (&path);
       item->running = call->command;
-      bridge_set_text (&item->told.last_error, "");
+      g_message ("%s: %s: started", item->told.address, command_name (call->command));
+      note_end (item, call->command, "");
       refresh (self, item);
       return;
     }
@@ -454,8 +521,8 @@ on_job_started (GObject *source, GAsyncResult *result, gpointer data)
       refresh (self, item);
       return;
     }
-  g_dbus_error_strip_remote_error (error);
-  fail_command (self, item, call->command, error->message);
+  message = explain (call->command, error);
+  fail_command (self, item, call->command, message);
 }
 
 static void
@@ -468,7 +535,7 @@ start_command (Bridge *self, BridgeItem *item, BridgeCommand command)
   g_strlcpy (call->id, item->told.id, sizeof call->id);
   item->waits_until[command] = 0;
   item->calling = command;
-  g_message ("%s: %s", item->told.address, command_name (command));
+  g_debug ("%s: %s", item->told.address, command_name (command));
   bridge_bus_call_job (self->bus, item->path,
                        command == BRIDGE_COMMAND_INSTALL ? "UpdateFromCatalog" : "SetClock",
                        self->cancellable, on_job_started, call);
@@ -481,7 +548,7 @@ refusal (Bridge *self, BridgeItem *item, BridgeCommand command)
   if (is_busy (self, item))
     return "busy";
   if (command == BRIDGE_COMMAND_INSTALL && *item->told.update_version == '\0')
-    return "nothing-to-install";
+    return REASON_NOTHING;
   return NULL;
 }
 
@@ -495,8 +562,11 @@ run_waiting (Bridge *self, BridgeItem *item)
 
       if (item->waits_until[command] == 0)
         continue;
-      item->waits_until[command] = 0;
       reason = refusal (self, item, command);
+      /* After its start the daemon may not know at once what thermometer it is. */
+      if (g_strcmp0 (reason, REASON_NOTHING) == 0)
+        continue;
+      item->waits_until[command] = 0;
       if (reason == NULL)
         start_command (self, item, command);
       else
@@ -536,6 +606,14 @@ take_command (Bridge *self, BridgeItem *item, BridgeCommand command, BridgeArriv
 
 /* --- the broker ----------------------------------------------------------------------------- */
 
+/* Behind the thermometers, so that nothing is shown before it is told. */
+static void
+publish_online (Bridge *self)
+{
+  if (!self->online_told)
+    self->online_told = bridge_mqtt_publish (self->mqtt, BRIDGE_AVAILABILITY_TOPIC, "online", TRUE);
+}
+
 static void
 publish_everything (Bridge *self)
 {
@@ -548,7 +626,8 @@ publish_everything (Bridge *self)
       bridge_item_retract (item);
     else
       bridge_item_publish_again (item);
-  bridge_mqtt_publish (self->mqtt, BRIDGE_AVAILABILITY_TOPIC, "online", TRUE);
+  self->online_told = FALSE;
+  publish_online (self);
 }
 
 static gboolean
@@ -633,6 +712,16 @@ static void
 on_drained (gpointer data)
 {
   refresh_all (data);
+  publish_online (data);
+}
+
+static void
+on_refused (gpointer data)
+{
+  Bridge *self = data;
+
+  if (self->refused != NULL)
+    self->refused (self->refused_data);
 }
 
 static void
@@ -662,13 +751,14 @@ judge_leftovers (Bridge *self)
         forget (self, item, "the thermometer was forgotten meanwhile");
       else if (item == NULL && has_keys)
         {
+          if (!bridge_item_retract_id (self->mqtt, self->config->prefix, id))
+            continue;
           g_message ("%s was forgotten meanwhile: its entities are removed", (const char *) id);
-          bridge_item_retract_id (self->mqtt, self->config->prefix, id);
         }
       else if (item == NULL)
         publish_offline (self, id);
+      g_hash_table_iter_remove (&iter);
     }
-  g_hash_table_remove_all (self->leftovers);
 }
 
 static void
@@ -701,7 +791,7 @@ on_properties (const char *path, const char *interface, GVariant *properties, gp
 static void
 on_item_gone (Bridge *self, BridgeItem *item)
 {
-  item->present = FALSE;
+  item->present = item->measured = FALSE;
   item->absent_since = g_get_monotonic_time ();
   bridge_set_text (&item->job, NO_JOB);
   if (item->started != NULL)
@@ -712,8 +802,8 @@ on_item_gone (Bridge *self, BridgeItem *item)
 static void
 on_sensor_gone (Bridge *self, BridgeItem *item)
 {
-  item->told.temperature = item->told.humidity = item->told.voltage = NAN;
-  item->told.battery = G_MAXUINT8;
+  item->measured = FALSE;
+  clear_readings (item);
   bridge_set_text (&item->told.key_state, "none");
   refresh (self, item);
 }
@@ -777,7 +867,12 @@ on_daemon (gboolean running, gpointer data)
     if (!running)
       on_item_gone (self, item);
     else if (item->present)
-      run_waiting (self, item);
+      {
+        /* What a daemon before it has measured is nobody's knowledge any more. */
+        if (!item->measured)
+          on_sensor_gone (self, item);
+        run_waiting (self, item);
+      }
 }
 
 /* --- housekeeping --------------------------------------------------------------------------- */
@@ -839,6 +934,7 @@ static const BridgeMqttCallbacks mqtt_callbacks = {
   .on_settled = on_settled,
   .on_message = on_message,
   .on_drained = on_drained,
+  .on_refused = on_refused,
 };
 
 static const BridgeBusCallbacks bus_callbacks = {
@@ -851,9 +947,9 @@ static const BridgeBusCallbacks bus_callbacks = {
 static void
 subscribe (Bridge *self)
 {
-  /* Commands exactly once, as far as the sender lets it be. */
-  bridge_mqtt_subscribe (self->mqtt, "mitherm/+/update/set", 2, FALSE);
-  bridge_mqtt_subscribe (self->mqtt, "mitherm/+/clock/set", 2, FALSE);
+  /* QoS 1: what the broker repeats is known by how it comes. */
+  bridge_mqtt_subscribe (self->mqtt, "mitherm/+/update/set", 1, FALSE);
+  bridge_mqtt_subscribe (self->mqtt, "mitherm/+/clock/set", 1, FALSE);
   bridge_mqtt_subscribe (self->mqtt, BIRTH_TOPIC, 1, FALSE);
   if (!g_str_equal (self->birth_topic, BIRTH_TOPIC))
     bridge_mqtt_subscribe (self->mqtt, self->birth_topic, 1, FALSE);
@@ -902,6 +998,13 @@ bridge_free (Bridge *self)
   g_object_unref (self->cancellable);
   g_free (self->birth_topic);
   g_free (self);
+}
+
+void
+bridge_on_refused (Bridge *self, GSourceFunc refused, gpointer data)
+{
+  self->refused = refused;
+  self->refused_data = data;
 }
 
 void

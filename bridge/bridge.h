@@ -14,6 +14,9 @@ typedef struct _Bridge Bridge;
 Bridge *bridge_new (const BridgeConfig *config, GDBusConnection *connection, GError **error);
 void bridge_free (Bridge *self);
 
+/* @refused: called each time the broker refuses user and password. */
+void bridge_on_refused (Bridge *self, GSourceFunc refused, gpointer data);
+
 /* Says goodbye to the broker, then calls @done. */
 void bridge_stop (Bridge *self, GSourceFunc done, gpointer data);
 

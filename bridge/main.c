@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #define EXIT_USAGE_ERROR 2
+#define EXIT_REFUSED     3
 /* Big messages of others go back to the system at once, instead of staying with us. */
 #define BIG_ALLOCATION (128 * 1024)
 
@@ -42,6 +43,15 @@ on_signal (gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
+static gboolean
+on_refused (gpointer data)
+{
+  Program *program = data;
+
+  program->status = EXIT_REFUSED;
+  return on_signal (program);
+}
+
 static void
 on_bus_closed (GDBusConnection *connection, gboolean vanished, GError *error, Program *program)
 {
@@ -67,7 +77,7 @@ connect_bus (const char *bus, GError **error)
 }
 
 static int
-run (const char *config_path, const char *bus)
+run (const char *config_path, const char *bus, gboolean exit_when_refused)
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (BridgeConfig) config = bridge_config_load (config_path, &error);
@@ -92,6 +102,8 @@ run (const char *config_path, const char *bus)
       return EXIT_FAILURE;
     }
   program.bridge = bridge;
+  if (exit_when_refused)
+    bridge_on_refused (bridge, on_refused, &program);
   g_dbus_connection_set_exit_on_close (connection, FALSE);
   closed_id = g_signal_connect (connection, "closed", G_CALLBACK (on_bus_closed), &program);
   term_id = g_unix_signal_add (SIGTERM, on_signal, &program);
@@ -108,12 +120,14 @@ main (int argc, char **argv)
 {
   g_autofree char *config = NULL;
   g_autofree char *bus = NULL;
-  gboolean verbose = FALSE, version = FALSE;
+  gboolean verbose = FALSE, version = FALSE, exit_when_refused = FALSE;
   const GOptionEntry entries[]
       = { { "config", 'c', 0, G_OPTION_ARG_FILENAME, &config,
             "Configuration (" MITHERM_CONF_DIR "/mqtt.conf)", "FILE" },
           { "bus", 'b', 0, G_OPTION_ARG_STRING, &bus,
             "Bus of the daemon: system (default), session or an address", "BUS" },
+          { "exit-when-refused", 0, 0, G_OPTION_ARG_NONE, &exit_when_refused,
+            "End with status 3 when the broker refuses user and password", NULL },
           { "verbose", 'v', 0, G_OPTION_ARG_NONE, &verbose, "Log more", NULL },
           { "version", 0, 0, G_OPTION_ARG_NONE, &version, "Print the version", NULL },
           G_OPTION_ENTRY_NULL };
@@ -138,5 +152,5 @@ main (int argc, char **argv)
   g_log_writer_default_set_use_stderr (TRUE);
   if (verbose)
     g_log_set_debug_enabled (TRUE);
-  return run (config, bus);
+  return run (config, bus, exit_when_refused);
 }

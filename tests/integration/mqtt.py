@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """mitherm-mqtt between a real mosquitto and the bus: mqtt.py NAME runs one case."""
 
+import datetime
 import json
 import os
 import pathlib
@@ -322,7 +323,7 @@ def an_update_is_offered_run_once_and_shown():
         desk.begin(A, **UPDATABLE)
         assert desk.retained()[topic(ID_A, "update")] == {
             "installed_version": "1.0.0_0130", "latest_version": "2.1.1_0159", "title": "LYWSD03MMC firmware",
-            "in_progress": False, "update_percentage": None}
+            "release_summary": "", "in_progress": False, "update_percentage": None}
         desk.tell(do="answer", method="UpdateFromCatalog", path=JOB_PATH)
         for _ in range(3):
             desk.install()
@@ -363,6 +364,7 @@ def a_refused_update_says_why():
         assert problem["last_error"] == "the mock refuses", problem
         desk.becomes_retained(topic(ID_A, "update"), {
             "installed_version": "1.0.0_0130", "latest_version": "2.1.1_0159", "title": "LYWSD03MMC firmware",
+            "release_summary": "The last update did not succeed: the mock refuses",
             "in_progress": False, "update_percentage": None})
 
 
@@ -911,6 +913,14 @@ def hundreds_of_thermometers_are_told():
         desk.logged("too-many-thermometers")
         desk.until(lambda: len([t for t in desk.retained() if t.startswith("homeassistant/")]) == 512)
         desk.until(lambda: len([t for t in desk.retained() if t.endswith("/state")]) == 512)
+        # All of them at once are more than may be under way at a time: nothing is left out for that.
+        desk.stop_broker()
+        desk.stop(desk.listener)
+        desk.start_broker()
+        desk.becomes_retained(BRIDGE_TOPIC, "online")
+        for end in ("/config", "/state", "/update", "/problem"):
+            desk.until(lambda e=end: len([t for t in desk.retained() if t.endswith(e)]) == 512)
+        assert len([t for t, p in desk.retained().items() if t.endswith("/availability") and p == "online"]) == 513
 
 
 @case
@@ -931,6 +941,354 @@ def the_real_daemon_is_understood():
         desk.gdbus(f"--object-path={path_of(A)}", f"--method={DEVICE}.Forget", "{}")
         desk.hear(config_topic(ID_A), lambda p: p == "")
         desk.until(lambda: nothing_of(desk, ID_A))
+
+
+class House(Desk):
+    """A real daemon with simulated thermometers in place of the puppet."""
+
+    def __enter__(self):
+        super().__enter__()
+        try:
+            self.start_sim()
+            self.start_daemon()
+            self.start_broker()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def known_with_keys(self, **keys):
+        self.known(A)
+        cases.give_keys(self, **keys)
+        self.ctl("info", "--read", A)
+
+    def catalogue(self, *images):
+        folder = self.dir / "firmware"
+        folder.mkdir(exist_ok=True)
+        for i, data in enumerate(images):
+            (folder / f"{i}.bin").write_bytes(data)
+        self.ctl("catalog", "add", folder)
+
+    def jobs(self, kind):
+        """All of this kind since the daemon's start; a finished one stays for a minute."""
+        return [job for job in self.ctl("--json", "jobs").json() if job["Kind"] == kind]
+
+    def shown(self, name="update", device=ID_A):
+        """What was published there so far, in order."""
+        return [self.parse(m) for m in self.heard.seen if m["topic"] == topic(device, name)]
+
+    def wait_state(self, name, wanted, device=ID_A):
+        """Retained now, or published in a while."""
+        def holds():
+            payload = self.retained().get(topic(device, name))
+            return bool(payload) and wanted(payload)
+        self.until(holds)
+        return self.retained()[topic(device, name)]
+
+
+SPEAKS = cases.BOUND + "Interval=100\n"
+NEW_IMAGE = harness.image(8_004, text="1.0.0_0140")  # 10 s at 20 ms a block
+
+
+@case
+def real_values_are_those_of_the_daemon():
+    devices = SPEAKS + f"[{B}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=100\nBattery=70\n"
+    with House(devices) as house:
+        house.known(A, B)
+        cases.give_keys(house)
+        house.start_bridge()
+        for device, address in ((ID_A, A), (ID_B, B)):
+            state = house.wait_state("state", lambda p: {"temperature", "humidity"} <= set(p), device)
+            # Encrypted ones bring each value in a frame of its own, some of them only now and then.
+            house.wait_state("state", lambda p: "battery" in p, device)
+            config = house.retained()[config_topic(device)]
+            assert config["dev"]["cns"] == [["bluetooth", address]] and config["o"]["name"] == "mitherm", config
+            assert 20 <= state["temperature"] <= 24 and 43 <= state["humidity"] <= 54, state
+            assert -100 <= state["rssi"] <= -20, state
+            seen = datetime.datetime.fromisoformat(state["last_seen"])
+            assert seen.tzinfo is not None, state
+            assert abs((datetime.datetime.now(datetime.timezone.utc) - seen).total_seconds()) < 90, state
+            assert house.retained()[topic(device, "availability")] == "online"
+        state = house.retained()[topic(ID_B, "state")]
+        sensor = house.info(B)["Sensor"]
+        assert (state["battery"], state["voltage"]) == (sensor["Battery"], sensor["Voltage"]) == (70, 2.7), (state, sensor)
+        # Only the values that the thermometer sends.
+        assert "voltage" not in house.retained()[topic(ID_A, "state")]
+
+
+@case
+def a_real_catalogue_is_offered_and_installed_with_progress():
+    with House(SPEAKS + "Radio=20,1,0\n") as house:
+        house.known_with_keys()
+        house.start_bridge()
+        house.wait_state("update", lambda p: "0130" in p["installed_version"]
+                         and p["latest_version"] == p["installed_version"])
+        house.catalogue(NEW_IMAGE)
+        house.hear(topic(ID_A, "update"), lambda p: p["latest_version"] == "1.0.0_0140")
+        for _ in range(3):
+            house.install()
+        house.hear(topic(ID_A, "update"), lambda p: p["in_progress"])
+        end = house.hear(topic(ID_A, "update"), lambda p: not p["in_progress"])
+        assert end == {"installed_version": "1.0.0_0140", "latest_version": "1.0.0_0140", "release_summary": "",
+                       "title": "LYWSD03MMC firmware", "in_progress": False, "update_percentage": None}, end
+        percents = [p["update_percentage"] for p in house.shown() if p["update_percentage"] is not None]
+        assert percents == sorted(percents) and len(set(percents)) >= 3 and percents[-1] <= 100, percents
+        times = [m["tst"] for m in house.heard.seen if m["topic"] == topic(ID_A, "update")
+                 and house.parse(m)["update_percentage"] not in (None, *percents[:1])]
+        assert len(times) == len(set(times)), times
+        assert house.device_state(A)["version"] == "1.0.0_0140"
+        assert len(house.jobs("update")) == 1, house.jobs("update")
+        assert house.retained()[topic(ID_A, "problem")]["last_error"] == ""
+        assert house.retained()[config_topic(ID_A)]["dev"]["sw"] == "1.0.0_0140"
+        house.install()
+        house.logged("nothing-to-install 1")
+
+
+@case
+def a_real_update_that_fails_says_why():
+    with House(SPEAKS) as house:
+        house.known_with_keys(token="ff" * 12)
+        house.catalogue(NEW_IMAGE)
+        house.start_bridge()
+        house.wait_state("update", lambda p: p["latest_version"] == "1.0.0_0140")
+        house.install()
+        end = house.hear(topic(ID_A, "update"), lambda p: p["release_summary"])
+        problem = house.wait_state("problem", lambda p: p["last_error"])
+        assert end["release_summary"] == "The last update did not succeed: " + problem["last_error"], end
+        assert house.device_state(A)["version"] == "1.0.0_0130" and len(house.jobs("update")) == 1
+        cases.give_keys(house)
+        house.install()
+        end = house.hear(topic(ID_A, "update"), lambda p: p["installed_version"] == "1.0.0_0140" and not p["in_progress"])
+        assert end["release_summary"] == "", end
+
+
+@case
+def a_real_clock_is_set_by_a_press():
+    with House(SPEAKS) as house:
+        house.known_with_keys()
+        house.start_bridge()
+        house.hear(topic(ID_A, "problem"))
+        house.publish(topic(ID_A, "clock/set"), "PRESS")
+        house.logged("set clock: done")
+        assert len(house.jobs("clock")) == 1, house.jobs("clock")
+        done = house.ctl("--json", "clock", A).json()[-1]
+        assert abs(done["Result"]["before"] - time.time()) < 30, done
+
+
+@case
+def a_real_key_that_is_wrong_and_a_low_battery_are_problems():
+    devices = SPEAKS + f"[{B}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=100\nBattery=5\n"
+    with House(devices) as house:
+        house.known(A, B)
+        cases.give_keys(house, bind_key="0123456789abcdef0123456789abcdef")
+        house.start_bridge()
+        problem = house.wait_state("problem", lambda p: p["problem"] == "ON")
+        assert problem["key_mismatch"] is True and problem["low_battery"] is False and problem["has_keys"], problem
+        state = house.retained()[topic(ID_A, "state")]
+        assert not {"temperature", "humidity", "battery", "voltage"} & set(state), state
+        problem = house.wait_state("problem", lambda p: p["problem"] == "ON", ID_B)
+        assert problem["key_mismatch"] is False and problem["low_battery"] is True, problem
+        cases.give_keys(house)
+        house.wait_state("problem", lambda p: p["problem"] == "OFF" and not p["key_mismatch"])
+        house.wait_state("state", lambda p: "temperature" in p)
+
+
+@case
+def a_real_thermometer_that_is_forgotten_is_gone():
+    with House(SPEAKS + f"[{B}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=100\n") as house:
+        house.known_with_keys()
+        house.start_bridge()
+        house.wait_state("state", lambda p: "temperature" in p)
+        house.ctl("keys", "forget", A)
+        house.hear(config_topic(ID_A), lambda p: p == "")
+        house.until(lambda: nothing_of(house, ID_A))
+        # It goes on speaking and stays away, also after Home Assistant's start.
+        house.publish("homeassistant/status", "online")
+        house.hear(config_topic(ID_B), limit=30)
+        house.hear(BRIDGE_TOPIC)
+        assert nothing_of(house, ID_A) and house.info(A)["LastSeen"]
+        cases.give_keys(house)
+        house.hear(config_topic(ID_A), lambda p: p != "")
+        house.wait_state("problem", lambda p: p["has_keys"])
+
+
+@case
+def a_broker_restart_during_a_real_update_repeats_nothing():
+    with House(SPEAKS + "Radio=20,1,0\n") as house:
+        house.known_with_keys()
+        house.catalogue(NEW_IMAGE)
+        house.start_bridge()
+        house.wait_state("update", lambda p: p["latest_version"] == "1.0.0_0140")
+        house.install()
+        house.hear(topic(ID_A, "update"), lambda p: (p["update_percentage"] or 0) > 0)
+        house.stop_broker()
+        house.stop(house.listener)
+        house.start_broker()
+        end = house.hear(topic(ID_A, "update"), lambda p: p["installed_version"] == "1.0.0_0140" and not p["in_progress"])
+        assert end["update_percentage"] is None and end["release_summary"] == "", end
+        assert len(house.jobs("update")) == 1, house.jobs("update")
+        assert house.device_state(A)["version"] == "1.0.0_0140"
+
+
+@case
+def a_press_while_the_real_daemon_restarts_runs_once():
+    with House(SPEAKS) as house:
+        house.known_with_keys()
+        house.catalogue(NEW_IMAGE)
+        house.start_bridge()
+        house.wait_state("update", lambda p: p["latest_version"] == "1.0.0_0140")
+        house.stop_daemon()
+        house.hear(topic(ID_A, "availability"), lambda p: p == "offline")
+        house.install()
+        house.install()
+        house.hear(topic(ID_A, "update"), lambda p: p["in_progress"])
+        house.start_daemon()
+        end = house.hear(topic(ID_A, "update"), lambda p: p["installed_version"] == "1.0.0_0140" and not p["in_progress"])
+        assert end["release_summary"] == "", end
+        assert len(house.jobs("update")) == 1, house.jobs("update")
+        assert "" not in [house.parse(m) for m in house.heard.seen if m["topic"] == config_topic(ID_A)]
+
+
+@case
+def a_real_daemon_that_is_killed_during_an_update_does_not_begin_again():
+    with House(SPEAKS + "Radio=20,1,0\n") as house:
+        house.known_with_keys()
+        house.catalogue(NEW_IMAGE)
+        house.start_bridge()
+        house.wait_state("update", lambda p: p["latest_version"] == "1.0.0_0140")
+        house.install()
+        house.hear(topic(ID_A, "update"), lambda p: (p["update_percentage"] or 0) > 0)
+        house.stop_daemon(signal.SIGKILL)
+        end = house.hear(topic(ID_A, "update"), lambda p: not p["in_progress"])
+        assert "did not succeed" in end["release_summary"], end
+        house.start_daemon()
+        house.hear(topic(ID_A, "availability"), lambda p: p == "online")
+        assert house.jobs("update") == []
+        house.install()
+        house.hear(topic(ID_A, "update"), lambda p: p["installed_version"] == "1.0.0_0140" and not p["in_progress"])
+        assert len(house.jobs("update")) == 1
+
+
+@case
+def a_retained_press_runs_once_however_often_the_bridge_comes_back():
+    with House(SPEAKS) as house:
+        house.known_with_keys()
+        cable = Cable(house.port)
+        house.start_bridge(f"Port={cable.port}")
+        house.hear(topic(ID_A, "state"))
+        house.publish(topic(ID_A, "clock/set"), "PRESS", "-r")
+        house.logged("set clock: done")
+        for i in (1, 2):
+            cable.cut()
+            house.hear(BRIDGE_TOPIC, lambda p: p == "offline")
+            cable.plug()
+            house.hear(BRIDGE_TOPIC, lambda p: p == "online")
+            house.until(lambda n=i: house.log().count("connected to the broker") >= n)
+        house.stop(house.bridge)
+        assert "retained 2" in house.log(), house.log()
+        house.start_bridge(f"Port={cable.port}")
+        house.hear(BRIDGE_TOPIC, lambda p: p == "online")
+        house.stop(house.bridge)
+        assert len(house.jobs("clock")) == 1, house.jobs("clock")
+        cable.cut()
+
+
+# Further edges, with the puppet
+
+
+@case
+def what_nobody_may_do_is_said_in_clear_words():
+    with Desk() as desk:
+        desk.begin(A, **UPDATABLE)
+        for error, words in (("org.mitherm.Error.NotAuthorized", "the mock refuses"),
+                             ("org.freedesktop.DBus.Error.AccessDenied", "allow_updates")):
+            desk.tell(do="answer", method="UpdateFromCatalog", error=error)
+            desk.install()
+            update = desk.hear(topic(ID_A, "update"), lambda p, w=words: w in p["release_summary"])
+            assert "Updates are not allowed: " in update["release_summary"] and not update["in_progress"], update
+        desk.until(lambda: "Updates are not allowed" in desk.retained()[topic(ID_A, "problem")]["last_error"])
+        for _ in range(200):
+            desk.install()
+        desk.stop(desk.bridge)
+        lines = [line for line in desk.log().splitlines() if "not allowed" in line]
+        assert len(lines) == 2, lines
+        assert desk.retained()[topic(ID_A, "problem")]["problem"] == "OFF"
+
+
+@case
+def a_sensor_without_a_value_has_none():
+    nothing = {"Humidity": 0.0, "Battery": 255, "Voltage": 0.0, "KeyState": "none", "Stale": False, "Updated": 0}
+    with Desk() as desk:
+        desk.begin(A, B)
+        desk.sensor(A, Temperature=0.0, **nothing)
+        desk.sensor(B, Temperature=0.0, **(nothing | {"Battery": 0}))
+        desk.device(A, Firmware="1.0.0_0131")
+        desk.device(B, Firmware="1.0.0_0131")
+        for device in (ID_A, ID_B):
+            desk.hear(topic(device, "update"), lambda p: p["installed_version"] == "1.0.0_0131")
+        time.sleep(1.5)  # states come once a second
+        for device in (ID_A, ID_B):
+            state = desk.retained()[topic(device, "state")]
+            assert set(state) == {"rssi", "last_seen"}, state
+            problem = desk.retained()[topic(device, "problem")]
+            assert problem["problem"] == "OFF", problem
+        # The same numbers are values once there is a time to them; a voltage of none is still none.
+        desk.sensor(B, Temperature=0.0, Humidity=0.0, Battery=0, Updated=int(time.time() * 1e6))
+        state = desk.hear(topic(ID_B, "state"), lambda p: "temperature" in p)
+        assert (state["temperature"], state["humidity"], state["battery"]) == (0, 0, 0) and "voltage" not in state, state
+
+
+@case
+def old_presses_in_any_number_are_old():
+    """More of them than the broker sends at once, and of the highest quality of service."""
+    with Desk() as desk:
+        desk.broker_lines.append("max_queued_messages 0")
+        desk.begin(A, **UPDATABLE)
+        desk.stop(desk.bridge)
+        desk.hear(BRIDGE_TOPIC, lambda p: p == "offline")
+        subprocess.run(["mosquitto_pub", *desk.client(), "-t", topic(ID_A, "update/set"), "-q", "2", "-l"],
+                       input="install\n" * 100, text=True, check=True, timeout=60)
+        desk.start_bridge()
+        desk.hear(BRIDGE_TOPIC, lambda p: p == "online")
+        desk.publish(topic(ID_A, "clock/set"), "PRESS")
+        desk.called("SetClock")
+        desk.stop(desk.bridge)
+        assert desk.calls_so_far() == ["SetClock"]
+        assert "old 100" in desk.log(), desk.log()
+
+
+REFUSES, ENDS = b"\x20\x02\x00\x05", CONNACK
+
+
+@case
+def a_broker_that_refuses_or_throws_out_is_tried_less_and_less_often():
+    for answer, words in ((REFUSES, "user and password are wrong"), (ENDS, "connection was lost")):
+        with Desk() as desk:
+            desk.start_mock()
+            desk.own()
+            desk.add()
+            liar = FalseBroker(desk.port, [answer] * 5)
+            desk.start_bridge()
+            begin = time.monotonic()
+            liar.serve()
+            assert time.monotonic() - begin >= 14  # 1 + 2 + 4 + 8 s of waits
+            desk.logged(words)
+            assert desk.log().count("WARNING") == 1 and "connected to" not in desk.log(), desk.log()
+            assert desk.bridge.poll() is None
+            liar.close()
+
+
+@case
+def a_refusal_ends_the_bridge_where_that_is_wanted():
+    with Desk() as desk:
+        liar = FalseBroker(desk.port, [REFUSES])
+        conf = desk.file("mqtt.conf", f"[broker]\nHost=127.0.0.1\nPort={desk.port}\n".encode())
+        desk.bridge = desk.spawn("bridge", [BUILD / "bridge" / "mitherm-mqtt", f"--bus={desk.bus}", f"--config={conf}",
+                                            "--exit-when-refused"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        liar.serve()
+        desk.until(lambda: desk.bridge.poll() is not None)
+        assert desk.bridge.returncode == 3 and "user and password are wrong" in desk.log(), desk.log()
+        liar.close()
 
 
 if __name__ == "__main__":

@@ -389,24 +389,31 @@ typedef struct
 
 static const UpdateCase update_cases[] = {
   { "", "", FALSE, -1,
-    "{\"title\":\"LYWSD03MMC firmware\",\"in_progress\":false,\"update_percentage\":null}" },
+    "{\"title\":\"LYWSD03MMC "
+    "firmware\",\"release_summary\":\"\",\"in_progress\":false,\"update_percentage\":null}" },
   { "V5.8", "", FALSE, -1,
-    "{\"installed_version\":\"V5.8\",\"latest_version\":\"V5.8\",\"title\":\"LYWSD03MMC firmware\","
+    "{\"installed_version\":\"V5.8\",\"latest_version\":\"V5.8\",\"title\":\"LYWSD03MMC "
+    "firmware\",\"release_summary\":\"\","
     "\"in_progress\":false,\"update_percentage\":null}" },
   { "1.0", "2.0", TRUE, 0.379,
-    "{\"installed_version\":\"1.0\",\"latest_version\":\"2.0\",\"title\":\"LYWSD03MMC firmware\","
+    "{\"installed_version\":\"1.0\",\"latest_version\":\"2.0\",\"title\":\"LYWSD03MMC "
+    "firmware\",\"release_summary\":\"\","
     "\"in_progress\":true,\"update_percentage\":37}" },
   { "1.0", "2.0", TRUE, -1,
-    "{\"installed_version\":\"1.0\",\"latest_version\":\"2.0\",\"title\":\"LYWSD03MMC firmware\","
+    "{\"installed_version\":\"1.0\",\"latest_version\":\"2.0\",\"title\":\"LYWSD03MMC "
+    "firmware\",\"release_summary\":\"\","
     "\"in_progress\":true,\"update_percentage\":null}" },
   { "1.0", "2.0", FALSE, 0.5,
-    "{\"installed_version\":\"1.0\",\"latest_version\":\"2.0\",\"title\":\"LYWSD03MMC firmware\","
+    "{\"installed_version\":\"1.0\",\"latest_version\":\"2.0\",\"title\":\"LYWSD03MMC "
+    "firmware\",\"release_summary\":\"\","
     "\"in_progress\":false,\"update_percentage\":null}" },
   { "1.0", "2.0", TRUE, 7,
-    "{\"installed_version\":\"1.0\",\"latest_version\":\"2.0\",\"title\":\"LYWSD03MMC firmware\","
+    "{\"installed_version\":\"1.0\",\"latest_version\":\"2.0\",\"title\":\"LYWSD03MMC "
+    "firmware\",\"release_summary\":\"\","
     "\"in_progress\":true,\"update_percentage\":100}" },
   { "1.0", "2.0", TRUE, NAN,
-    "{\"installed_version\":\"1.0\",\"latest_version\":\"2.0\",\"title\":\"LYWSD03MMC firmware\","
+    "{\"installed_version\":\"1.0\",\"latest_version\":\"2.0\",\"title\":\"LYWSD03MMC "
+    "firmware\",\"release_summary\":\"\","
     "\"in_progress\":true,\"update_percentage\":null}" },
 };
 
