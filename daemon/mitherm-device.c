@@ -30,12 +30,12 @@ struct _MithermDevice
 
   MithermManager *manager; /* not owned: it owns its devices */
   char address[18];
-  gboolean dirty;
   gboolean custom;
   gint16 rssi;
   gboolean on_bus;
   gboolean has_keys;
-  gboolean touched; /* heard since Rssi and LastSeen were signalled */
+  gboolean touched;     /* heard since Rssi and LastSeen were signalled */
+  gboolean told_values; /* what was signalled last were values */
   gint16 shown_rssi;
   MiSigned shown_signed;
   guint changed; /* bits of Property that wait to be signalled */
@@ -53,7 +53,8 @@ struct _MithermDevice
   MithermDeviceAdvertFunc listener;
   gpointer listener_data;
   MithermSensor *sensor; /* nullable: heard nothing that may hold values */
-  GList link;
+  GList heard_link;      /* in the manager's queue by time of hearing */
+  GList news_link;       /* in the queue of those with changes to signal */
 };
 
 G_DEFINE_FINAL_TYPE (MithermDevice, mitherm_device, G_TYPE_OBJECT)
@@ -79,7 +80,7 @@ static void
 mitherm_device_init (MithermDevice *self)
 {
   self->rssi = self->shown_rssi = RSSI_UNKNOWN;
-  self->link.data = self;
+  self->heard_link.data = self->news_link.data = self;
 }
 
 /* Properties of org.mitherm.Device1 */
@@ -759,10 +760,10 @@ mitherm_device_measure (MithermDevice *self, const MithermAdvert *advert)
 }
 
 static gboolean
-has_news (MithermDevice *self)
+has_values (MithermDevice *self)
 {
-  return self->on_bus && mitherm_device_is_sensor (self)
-         && mitherm_sensor_has_changes (self->sensor);
+  return self->on_bus && mitherm_manager_get_connection (self->manager) != NULL
+         && mitherm_device_is_sensor (self) && mitherm_sensor_has_changes (self->sensor);
 }
 
 static gboolean
@@ -773,25 +774,41 @@ is_seen_due (MithermDevice *self)
              || self->heard_us - self->signalled_us >= SEEN_SIGNAL_US);
 }
 
+static void
+mark_seen (MithermDevice *self)
+{
+  self->touched = FALSE;
+  self->signalled_us = self->heard_us;
+  mark (self, PROP_LAST_SEEN);
+  if (self->rssi != self->shown_rssi)
+    mark (self, PROP_RSSI);
+  if (self->adapter != self->shown_adapter)
+    mark (self, PROP_ADAPTER);
+  self->shown_rssi = self->rssi;
+  self->shown_adapter = self->adapter;
+}
+
+gboolean
+mitherm_device_has_news (MithermDevice *self)
+{
+  return has_values (self) || is_seen_due (self);
+}
+
 gboolean
 mitherm_device_flush (MithermDevice *self)
 {
-  if (is_seen_due (self))
-    {
-      self->touched = FALSE;
-      self->signalled_us = self->heard_us;
-      mark (self, PROP_LAST_SEEN);
-      if (self->rssi != self->shown_rssi)
-        mark (self, PROP_RSSI);
-      if (self->adapter != self->shown_adapter)
-        mark (self, PROP_ADAPTER);
-      self->shown_rssi = self->rssi;
-      self->shown_adapter = self->adapter;
-    }
-  else if (has_news (self) && mitherm_manager_get_connection (self->manager) != NULL)
+  gboolean values = has_values (self), seen = is_seen_due (self);
+
+  if (!values && !seen)
+    return FALSE;
+  /* In turn, so that neither waits for ever. */
+  self->told_values = values && !(seen && self->told_values);
+  if (self->told_values)
     emit_properties (self, mitherm_dbus_sensor1_interface_info ()->name,
                      mitherm_sensor_take_changes (self->sensor));
-  return has_news (self) && mitherm_manager_get_connection (self->manager) != NULL;
+  else
+    mark_seen (self);
+  return TRUE;
 }
 
 /* Facts from jobs */
@@ -920,19 +937,13 @@ mitherm_device_has_keys (MithermDevice *self)
 }
 
 GList *
-mitherm_device_get_link (MithermDevice *self)
+mitherm_device_get_heard_link (MithermDevice *self)
 {
-  return &self->link;
+  return &self->heard_link;
 }
 
-gboolean
-mitherm_device_is_dirty (MithermDevice *self)
+GList *
+mitherm_device_get_news_link (MithermDevice *self)
 {
-  return self->dirty;
-}
-
-void
-mitherm_device_set_dirty (MithermDevice *self, gboolean dirty)
-{
-  self->dirty = dirty;
+  return &self->news_link;
 }

@@ -41,9 +41,11 @@ void mitherm_device_measure (MithermDevice *self, const MithermAdvert *advert);
 gint64 mitherm_device_get_heard_us (MithermDevice *self);
 /*
  * Signals what Sensor1 has to tell, or lets Rssi, LastSeen and Adapter be signalled: one signal a
- * call, the two never at once. Returns: whether there is more
+ * call, the two never at once. Returns: whether there was any
  */
 gboolean mitherm_device_flush (MithermDevice *self);
+/* Whether another call would signal something. */
+gboolean mitherm_device_has_news (MithermDevice *self);
 
 const MithermFacts *mitherm_device_get_facts (MithermDevice *self);
 /* (nullable) */
@@ -78,9 +80,8 @@ typedef void (*MithermDeviceAdvertFunc) (MithermDevice *self, const MithermAdver
 void mitherm_device_set_listener (MithermDevice *self, MithermDeviceAdvertFunc func,
                                   gpointer user_data);
 
-/* Place in the manager's list of devices by time of hearing. */
-GList *mitherm_device_get_link (MithermDevice *self);
-gboolean mitherm_device_is_dirty (MithermDevice *self);
-void mitherm_device_set_dirty (MithermDevice *self, gboolean dirty);
+/* Places in the manager's queues: by time of hearing, and of those that have news. */
+GList *mitherm_device_get_heard_link (MithermDevice *self);
+GList *mitherm_device_get_news_link (MithermDevice *self);
 
 G_END_DECLS

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
-#include "mitherm-manager.h"
+#include "mitherm-manager-private.h"
 
 #include <malloc.h>
 #include <string.h>
@@ -13,26 +13,16 @@
 #include "mi-register.h"
 #include "mitherm-dbus.h"
 #include "mitherm-device.h"
-#include "mitherm-error.h"
-#include "mitherm-file.h"
 #include "mitherm-job.h"
-#include "mitherm-keyfile.h"
-#include "mitherm-log.h"
-#include "mitherm-options.h"
-#include "mitherm-plan.h"
+#include "mitherm-links.h"
+#include "mitherm-news.h"
 #include "mitherm-sensor.h"
 #include "mitherm-tree.h"
 
 #define ROOT_PATH   "/org/mitherm"
 #define EXPIRY_S    600
 #define DEVICES_MAX 2000
-/* As many hops has an update. */
-#define PLAN_IMAGES_MAX 8
-/* More descriptors a bus does not carry in one message anyway. */
-#define CATALOG_FILES_MAX 64
-/* Rssi and LastSeen of one thermometer are signalled at most this often. */
-#define FLUSH_MS 1000
-#define TRIM_MS  1500
+#define TRIM_MS     1500
 
 struct _MithermManager
 {
@@ -44,16 +34,13 @@ struct _MithermManager
   MithermDBusManager1 *skeleton;
   GHashTable *devices; /* address (in the device) -> MithermDevice */
   GQueue heard;        /* devices, the one silent for longest first */
-  GPtrArray *dirty;    /* devices whose Rssi, LastSeen or values wait */
-  GPtrArray *changed;  /* devices whose changes wait for the main loop */
+  MithermNews *news;   /* what waits to be signalled */
   GPtrArray *jobs;     /* all that can be read, the finished ones too */
   GQueue waiting;      /* jobs, in the order of their calls */
   GPtrArray *running;  /* jobs that hold an adapter */
   MithermSensorWatch *watch;
   guint expiry_s;
   guint expiry_source;
-  guint flush_source;
-  guint emit_source;
   guint trim_source;
   guint dispatch_source;
   guint last_number;
@@ -63,7 +50,6 @@ struct _MithermManager
 G_DEFINE_FINAL_TYPE (MithermManager, mitherm_manager, G_TYPE_OBJECT)
 
 static void schedule_expiry (MithermManager *self);
-static void foreach_device (GFunc func, gpointer func_data, gpointer user_data);
 
 static void
 mitherm_manager_finalize (GObject *object)
@@ -71,12 +57,11 @@ mitherm_manager_finalize (GObject *object)
   MithermManager *self = MITHERM_MANAGER (object);
 
   mitherm_manager_stop (self);
-  g_ptr_array_unref (self->dirty);
-  g_ptr_array_unref (self->changed);
   g_ptr_array_unref (self->running);
   g_ptr_array_unref (self->jobs);
   g_hash_table_unref (self->devices);
   mitherm_sensor_watch_free (self->watch);
+  mitherm_news_free (self->news);
   g_clear_object (&self->skeleton);
   g_clear_pointer (&self->tree, mitherm_tree_free);
   G_OBJECT_CLASS (mitherm_manager_parent_class)->finalize (object);
@@ -92,8 +77,7 @@ static void
 mitherm_manager_init (MithermManager *self)
 {
   self->devices = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, g_object_unref);
-  self->dirty = g_ptr_array_new_with_free_func (g_object_unref);
-  self->changed = g_ptr_array_new_with_free_func (g_object_unref);
+  self->news = mitherm_news_new ();
   self->jobs = g_ptr_array_new_with_free_func (g_object_unref);
   self->running = g_ptr_array_new_with_free_func (g_object_unref);
   g_queue_init (&self->heard);
@@ -121,27 +105,11 @@ put_on_bus (MithermManager *self, MithermDevice *device)
   mitherm_tree_add_device (self->tree, device);
 }
 
-static gboolean
-is_queued_as_heard (MithermManager *self, GList *link)
-{
-  return link->prev != NULL || link->next != NULL || self->heard.head == link;
-}
-
-static void
-unlink_heard (MithermManager *self, MithermDevice *device)
-{
-  GList *link = mitherm_device_get_link (device);
-
-  if (is_queued_as_heard (self, link))
-    g_queue_unlink (&self->heard, link);
-}
-
 static void
 remove_device (MithermManager *self, MithermDevice *device)
 {
-  unlink_heard (self, device);
-  if (mitherm_device_is_dirty (device))
-    g_ptr_array_remove_fast (self->dirty, device);
+  mitherm_links_remove (&self->heard, mitherm_device_get_heard_link (device));
+  mitherm_news_forget (self->news, device);
   mitherm_device_set_on_bus (device, FALSE);
   if (self->tree != NULL)
     mitherm_tree_remove_device (self->tree, device);
@@ -179,7 +147,7 @@ on_expiry (gpointer user_data)
   self->expiry_source = 0;
   while ((device = g_queue_peek_head (&self->heard)) != NULL && is_silent (self, device))
     {
-      unlink_heard (self, device);
+      mitherm_links_remove (&self->heard, mitherm_device_get_heard_link (device));
       mitherm_manager_review (self, device);
     }
   schedule_expiry (self);
@@ -248,53 +216,13 @@ trim_soon (MithermManager *self)
     self->trim_source = g_timeout_add (TRIM_MS, on_trim, self);
 }
 
-static gboolean
-on_flush (gpointer user_data)
-{
-  MithermManager *self = user_data;
-  guint left = 0;
-
-  if (self->dirty->len == 0)
-    {
-      self->flush_source = 0;
-      return G_SOURCE_REMOVE;
-    }
-  for (guint i = 0; i < self->dirty->len; i++)
-    {
-      MithermDevice *device = g_ptr_array_index (self->dirty, i);
-
-      if (mitherm_device_flush (device))
-        {
-          self->dirty->pdata[i] = self->dirty->pdata[left];
-          self->dirty->pdata[left++] = device;
-        }
-      else
-        mitherm_device_set_dirty (device, FALSE);
-    }
-  g_ptr_array_set_size (self->dirty, (gint) left);
-  return G_SOURCE_CONTINUE;
-}
-
-static void
-mark_dirty (MithermManager *self, MithermDevice *device)
-{
-  if (mitherm_device_is_dirty (device))
-    return;
-  if (self->flush_source == 0)
-    {
-      /* Nothing was signalled in the last second. */
-      self->flush_source = g_timeout_add (FLUSH_MS, on_flush, self);
-      if (!mitherm_device_flush (device))
-        return;
-    }
-  mitherm_device_set_dirty (device, TRUE);
-  g_ptr_array_add (self->dirty, g_object_ref (device));
-}
-
 static void
 on_stale (MithermDevice *device, gpointer user_data)
 {
-  mark_dirty (user_data, device);
+  MithermManager *self = user_data;
+
+  if (!self->stopped)
+    mitherm_news_later (self->news, device);
 }
 
 static void
@@ -315,9 +243,9 @@ on_advert (MithermRadio *radio, const MithermAdvert *advert, gpointer user_data)
       make_room (self);
       device = add_device (self, advert->address);
     }
-  unlink_heard (self, device);
+  mitherm_links_remove (&self->heard, mitherm_device_get_heard_link (device));
   mitherm_device_heard (device, advert, &identity);
-  g_queue_push_tail_link (&self->heard, mitherm_device_get_link (device));
+  g_queue_push_tail_link (&self->heard, mitherm_device_get_heard_link (device));
   schedule_expiry (self);
   if (new)
     {
@@ -327,7 +255,7 @@ on_advert (MithermRadio *radio, const MithermAdvert *advert, gpointer user_data)
     }
   mitherm_device_measure (device, advert);
   if (!new)
-    mark_dirty (self, device);
+    mitherm_news_later (self->news, device);
 }
 
 static void
@@ -340,26 +268,11 @@ on_radio_changed (MithermRadio *radio, gpointer user_data)
   mitherm_dbus_manager1_set_discovering (self->skeleton, mitherm_radio_is_discovering (radio));
 }
 
-static gboolean
-on_emit (gpointer user_data)
-{
-  MithermManager *self = user_data;
-
-  self->emit_source = 0;
-  for (guint i = 0; i < self->changed->len; i++)
-    mitherm_device_emit (g_ptr_array_index (self->changed, i));
-  g_ptr_array_set_size (self->changed, 0);
-  return G_SOURCE_REMOVE;
-}
-
 void
 mitherm_manager_emit_soon (MithermManager *self, MithermDevice *device)
 {
-  if (self->stopped)
-    return;
-  g_ptr_array_add (self->changed, g_object_ref (device));
-  if (self->emit_source == 0)
-    self->emit_source = g_idle_add (on_emit, self);
+  if (!self->stopped)
+    mitherm_news_soon (self->news, device);
 }
 
 /* Jobs: one at a time for each adapter and for each thermometer. */
@@ -478,500 +391,12 @@ mitherm_manager_job_ended (MithermManager *self, MithermJob *job)
   mitherm_manager_review (self, device);
 }
 
-/* Manager1 */
-
-static GVariant *
-get_argument (GDBusMethodInvocation *invocation, gsize index)
-{
-  return g_variant_get_child_value (g_dbus_method_invocation_get_parameters (invocation), index);
-}
-
-static int
-get_fd (GDBusMethodInvocation *invocation, GError **error)
-{
-  GDBusMessage *message = g_dbus_method_invocation_get_message (invocation);
-  g_autoptr (GVariant) handle = get_argument (invocation, 0);
-
-  return mitherm_file_get_fd (g_dbus_message_get_unix_fd_list (message),
-                              g_variant_get_handle (handle), error);
-}
-
-static GBytes *
-read_argument (GDBusMethodInvocation *invocation, const char *what, GError **error)
-{
-  g_autoptr (GVariant) handle = get_argument (invocation, 0);
-
-  return mitherm_file_take (invocation, g_variant_get_handle (handle), what, error);
-}
-
 MiImage *
 mitherm_manager_new_image (MithermManager *self, GBytes *file)
 {
   if (self->config.n_roots == 0)
     return mi_image_new (file, NULL);
   return mi_image_new_with_roots (file, self->config.roots, self->config.n_roots);
-}
-
-static gboolean
-on_inspect_image (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation,
-                  GUnixFDList *fds, GVariant *handle, gpointer user_data)
-{
-  MithermManager *self = user_data;
-  GError *error = NULL;
-  g_autoptr (GBytes) file = read_argument (invocation, "image", &error);
-  g_autoptr (MiImage) image = NULL;
-
-  if (file == NULL)
-    {
-      g_dbus_method_invocation_take_error (invocation, error);
-      return TRUE;
-    }
-  image = mitherm_manager_new_image (self, file);
-  g_dbus_method_invocation_return_value (
-      invocation,
-      g_variant_new ("(@a{sv})", mi_models_describe_image (self->config.models, image)));
-  return TRUE;
-}
-
-static void
-on_imported (const char *address, gpointer user_data)
-{
-  MithermManager *self = user_data;
-  MithermDevice *device = g_hash_table_lookup (self->devices, address);
-
-  if (device == NULL)
-    {
-      device = add_device (self, address);
-      put_on_bus (self, device);
-    }
-  mitherm_device_keys_changed (device);
-}
-
-static void
-import_keys (GDBusMethodInvocation *invocation, GObject *object)
-{
-  MithermManager *self = MITHERM_MANAGER (object);
-  g_autoptr (GVariant) options = get_argument (invocation, 1);
-  g_autoptr (GBytes) file = NULL;
-  MithermImport result = { 0 };
-  GError *error = NULL;
-  gsize len;
-  const char *data;
-
-  if (!mitherm_options_parse (options, NULL, 0, &error)
-      || (file = read_argument (invocation, "key file", &error)) == NULL)
-    {
-      g_dbus_method_invocation_take_error (invocation, error);
-      return;
-    }
-  data = g_bytes_get_data (file, &len);
-  if (!mitherm_keyfile_import (self->config.store, self->config.models, data, len, on_imported,
-                               self, &result, &error))
-    {
-      g_dbus_method_invocation_take_error (invocation, error);
-      return;
-    }
-  g_message ("%u key sets imported, %u entries skipped", result.imported, result.skipped);
-  g_dbus_method_invocation_return_value (
-      invocation, g_variant_new ("(uu@aa{sv})", result.imported, result.skipped, result.problems));
-}
-
-static gboolean
-on_import_keys (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation, GUnixFDList *fds,
-                GVariant *handle, GVariant *options, gpointer user_data)
-{
-  MithermManager *self = user_data;
-
-  mitherm_manager_authorize (self, invocation, "import-keys", import_keys, G_OBJECT (self));
-  return TRUE;
-}
-
-static void
-on_exported (GObject *source, GAsyncResult *result, gpointer user_data)
-{
-  GDBusMethodInvocation *invocation = user_data;
-  GError *error = NULL;
-
-  if (!mitherm_file_write_finish (result, &error))
-    g_dbus_method_invocation_take_error (invocation, error);
-  else
-    {
-      g_message ("Keys exported for %s", g_dbus_method_invocation_get_sender (invocation));
-      g_dbus_method_invocation_return_value (invocation, NULL);
-    }
-}
-
-static MithermDevice *
-find_node (const char *node, gpointer user_data)
-{
-  MithermManager *self = user_data;
-  g_autofree char *address = g_strdelimit (g_strdup (node), "_", ':');
-
-  return g_hash_table_lookup (self->devices, address);
-}
-
-/* @path: (nullable): object path of a thermometer, whose address goes to @address */
-static gboolean
-find_by_path (MithermManager *self, const char *path, const char **address, GError **error)
-{
-  MithermDevice *device = NULL;
-
-  if (path == NULL)
-    return TRUE;
-  if (g_str_has_prefix (path, MITHERM_DEVICE_PATH_PREFIX))
-    device = find_node (path + strlen (MITHERM_DEVICE_PATH_PREFIX), self);
-  if (device == NULL)
-    {
-      g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND, "No thermometer is at %s.", path);
-      return FALSE;
-    }
-  *address = mitherm_device_get_address (device);
-  return TRUE;
-}
-
-static void
-export_keys (GDBusMethodInvocation *invocation, GObject *object)
-{
-  MithermManager *self = MITHERM_MANAGER (object);
-  g_autoptr (GVariant) options = get_argument (invocation, 1);
-  g_autofree char *path = NULL;
-  const MithermOption known[] = { { "device", "o", &path } };
-  const char *address = NULL;
-  GError *error = NULL;
-  int fd = -1;
-  char *text;
-
-  if (!mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error)
-      || !find_by_path (self, path, &address, &error) || (fd = get_fd (invocation, &error)) < 0)
-    {
-      g_dbus_method_invocation_take_error (invocation, error);
-      return;
-    }
-  text = mitherm_keyfile_export (self->config.store, address);
-  mitherm_file_write_async (fd, text, strlen (text), on_exported, invocation);
-}
-
-static gboolean
-on_export_keys (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation, GUnixFDList *fds,
-                GVariant *handle, GVariant *options, gpointer user_data)
-{
-  MithermManager *self = user_data;
-
-  mitherm_manager_authorize (self, invocation, "export-secrets", export_keys, G_OBJECT (self));
-  return TRUE;
-}
-
-/* Plans */
-
-static gboolean
-read_plan_images (MithermManager *self, GDBusMethodInvocation *invocation, GPtrArray *images,
-                  GError **error)
-{
-  g_autoptr (GVariant) handles = get_argument (invocation, 1);
-  gsize n = g_variant_n_children (handles);
-
-  if (n == 0 || n > PLAN_IMAGES_MAX)
-    {
-      g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_INVALID_ARGS,
-                   "A plan is made for 1 to %d images, not for %" G_GSIZE_FORMAT ".",
-                   PLAN_IMAGES_MAX, n);
-      return FALSE;
-    }
-  for (gsize i = 0; i < n; i++)
-    {
-      g_autoptr (GVariant) handle = g_variant_get_child_value (handles, i);
-      g_autoptr (GBytes) file
-          = mitherm_file_take (invocation, g_variant_get_handle (handle), "image", error);
-
-      if (file == NULL)
-        return FALSE;
-      g_ptr_array_add (images, mitherm_manager_new_image (self, file));
-    }
-  return TRUE;
-}
-
-/* Changes nothing, so that nobody is asked for leave. */
-static gboolean
-on_plan (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation, GUnixFDList *fds,
-         const char *path, GVariant *handles, GVariant *options, gpointer user_data)
-{
-  MithermManager *self = user_data;
-  g_autoptr (GPtrArray) images = g_ptr_array_new_with_free_func ((GDestroyNotify) mi_image_unref);
-  g_autoptr (GBytes) envelope = NULL;
-  g_autoptr (MiPlan) plan = NULL;
-  g_autofree char *expect = NULL;
-  gint handle = -1;
-  const MithermOption known[]
-      = { { "expect-version", "s", &expect }, { "envelope", "h", &handle } };
-  const char *address = NULL;
-  MithermTarget target;
-  GError *error = NULL;
-
-  if (!mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error)
-      || !find_by_path (self, path, &address, &error)
-      || !read_plan_images (self, invocation, images, &error)
-      || (handle >= 0
-          && (envelope = mitherm_file_take (invocation, handle, "envelope", &error)) == NULL))
-    {
-      g_dbus_method_invocation_take_error (invocation, error);
-      return TRUE;
-    }
-  mitherm_plan_get_target (g_hash_table_lookup (self->devices, address), &target);
-  plan = mitherm_plan_new (self, &target, images, envelope, expect);
-  g_dbus_method_invocation_return_value (invocation,
-                                         g_variant_new ("(@aa{sv})", mi_plan_to_variant (plan)));
-  return TRUE;
-}
-
-static void
-set_discovery (GDBusMethodInvocation *invocation, GObject *object)
-{
-  MithermManager *self = MITHERM_MANAGER (object);
-  g_autoptr (GVariant) options = get_argument (invocation, 0);
-  gboolean enabled = TRUE;
-  const MithermOption known[] = { { "enabled", "b", &enabled } };
-  GError *error = NULL;
-
-  if (!mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error))
-    {
-      g_dbus_method_invocation_take_error (invocation, error);
-      return;
-    }
-  mitherm_radio_set_discovery (self->config.radio, enabled);
-  g_dbus_method_invocation_return_value (invocation, NULL);
-}
-
-static gboolean
-on_set_discovery (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation,
-                  GVariant *options, gpointer user_data)
-{
-  MithermManager *self = user_data;
-
-  mitherm_manager_authorize (self, invocation, "configure", set_discovery, G_OBJECT (self));
-  return TRUE;
-}
-
-/* The catalogue */
-
-static gboolean
-read_handles (GDBusMethodInvocation *invocation, GVariant *handles, GPtrArray *files,
-              GError **error)
-{
-  GDBusMessage *message = g_dbus_method_invocation_get_message (invocation);
-  gsize n = g_variant_n_children (handles);
-
-  if (n == 0 || n > CATALOG_FILES_MAX)
-    {
-      g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_INVALID_ARGS,
-                   "%" G_GSIZE_FORMAT " files at once are not taken, but 1 to %d.", n,
-                   CATALOG_FILES_MAX);
-      return FALSE;
-    }
-  for (gsize i = 0; i < n; i++)
-    {
-      g_autoptr (GVariant) handle = g_variant_get_child_value (handles, i);
-      int fd = mitherm_file_get_fd (g_dbus_message_get_unix_fd_list (message),
-                                    g_variant_get_handle (handle), error);
-      GBytes *bytes = fd >= 0 ? mitherm_file_read (fd, "firmware file", error) : NULL;
-
-      if (fd >= 0)
-        close (fd);
-      if (bytes == NULL)
-        return FALSE;
-      g_ptr_array_add (files, bytes);
-    }
-  return TRUE;
-}
-
-/* (transfer full) (nullable): of the one of @files that is an index; no other error than its own */
-static MithermCatalogIndex *
-find_index (GPtrArray *files, GError **error)
-{
-  for (guint i = 0; i < files->len; i++)
-    {
-      if (mitherm_catalog_index_is (g_ptr_array_index (files, i)))
-        return mitherm_catalog_index_new (g_ptr_array_index (files, i), error);
-    }
-  return NULL;
-}
-
-static GVariant *
-describe_refused (const char *name, const GError *error)
-{
-  GVariantBuilder builder;
-
-  g_variant_builder_init (&builder, G_VARIANT_TYPE_VARDICT);
-  g_variant_builder_add (&builder, "{sv}", "name", g_variant_new_string (name != NULL ? name : ""));
-  g_variant_builder_add (&builder, "{sv}", "added", g_variant_new_boolean (FALSE));
-  g_variant_builder_add (&builder, "{sv}", "reason", g_variant_new_string (error->message));
-  return g_variant_builder_end (&builder);
-}
-
-static void
-review_update (gpointer device, gpointer user_data)
-{
-  mitherm_device_review_update (device);
-}
-
-/* Returns: (transfer floating): what became of each image, NULL if none was taken */
-static GVariant *
-add_to_catalog (MithermManager *self, GPtrArray *files, char **names, GError **error)
-{
-  g_autoptr (MithermCatalogIndex) index = find_index (files, error);
-  g_auto (GVariantBuilder) results = G_VARIANT_BUILDER_INIT (G_VARIANT_TYPE ("aa{sv}"));
-  guint n_names = names != NULL ? g_strv_length (names) : 0, taken = 0;
-
-  if (*error != NULL)
-    return NULL;
-  for (guint i = 0; i < files->len; i++)
-    {
-      const char *name = i < n_names && *names[i] != '\0' ? names[i] : NULL;
-      g_autoptr (GError) local = NULL;
-      GVariant *result;
-
-      if (mitherm_catalog_index_is (g_ptr_array_index (files, i)))
-        continue;
-      result = mitherm_catalog_add (self->config.catalog, g_ptr_array_index (files, i), name, index,
-                                    &local);
-      taken += result != NULL;
-      g_variant_builder_add_value (&results,
-                                   result != NULL ? result : describe_refused (name, local));
-      if (local != NULL && *error == NULL)
-        *error = g_steal_pointer (&local);
-    }
-  foreach_device (review_update, NULL, self);
-  if (*error != NULL && taken == 0)
-    return NULL;
-  g_clear_error (error);
-  return g_variant_builder_end (&results);
-}
-
-static gboolean
-check_catalog (MithermManager *self, GError **error)
-{
-  if (self->config.catalog == NULL)
-    g_set_error_literal (error, MITHERM_ERROR, MITHERM_ERROR_UNSUPPORTED, "There is no catalogue.");
-  return self->config.catalog != NULL;
-}
-
-static void
-catalog_add (GDBusMethodInvocation *invocation, GObject *object)
-{
-  MithermManager *self = MITHERM_MANAGER (object);
-  g_autoptr (GVariant) handles = get_argument (invocation, 0);
-  g_autoptr (GVariant) options = get_argument (invocation, 1);
-  g_autoptr (GPtrArray) files = g_ptr_array_new_with_free_func ((GDestroyNotify) g_bytes_unref);
-  g_auto (GStrv) names = NULL;
-  const MithermOption known[] = { { "names", "as", &names } };
-  GVariant *results = NULL;
-  GError *error = NULL;
-
-  if (mitherm_options_parse (options, known, G_N_ELEMENTS (known), &error)
-      && check_catalog (self, &error) && read_handles (invocation, handles, files, &error))
-    results = add_to_catalog (self, files, names, &error);
-  if (results == NULL)
-    g_dbus_method_invocation_take_error (invocation, error);
-  else
-    g_dbus_method_invocation_return_value (invocation, g_variant_new ("(@aa{sv})", results));
-}
-
-static gboolean
-on_catalog_add (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation, GUnixFDList *fds,
-                GVariant *files, GVariant *options, gpointer user_data)
-{
-  MithermManager *self = user_data;
-
-  mitherm_manager_authorize (self, invocation, "catalog", catalog_add, G_OBJECT (self));
-  return TRUE;
-}
-
-static void
-catalog_remove (GDBusMethodInvocation *invocation, GObject *object)
-{
-  MithermManager *self = MITHERM_MANAGER (object);
-  g_autoptr (GVariant) sha256 = get_argument (invocation, 0);
-  g_autoptr (GVariant) options = get_argument (invocation, 1);
-  GError *error = NULL;
-
-  if (!mitherm_options_parse (options, NULL, 0, &error) || !check_catalog (self, &error)
-      || !mitherm_catalog_remove (self->config.catalog, g_variant_get_string (sha256, NULL),
-                                  &error))
-    {
-      g_dbus_method_invocation_take_error (invocation, error);
-      return;
-    }
-  foreach_device (review_update, NULL, self);
-  g_dbus_method_invocation_return_value (invocation, NULL);
-}
-
-static gboolean
-on_catalog_remove (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation,
-                   const char *sha256, GVariant *options, gpointer user_data)
-{
-  MithermManager *self = user_data;
-
-  mitherm_manager_authorize (self, invocation, "catalog", catalog_remove, G_OBJECT (self));
-  return TRUE;
-}
-
-static gboolean
-on_catalog_list (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation,
-                 gpointer user_data)
-{
-  MithermManager *self = user_data;
-  GVariant *list = self->config.catalog != NULL
-                       ? mitherm_catalog_list (self->config.catalog)
-                       : g_variant_new_array (G_VARIANT_TYPE_VARDICT, NULL, 0);
-
-  g_dbus_method_invocation_return_value (invocation, g_variant_new ("(@aa{sv})", list));
-  return TRUE;
-}
-
-/* Credential agents */
-
-static void
-register_agent (GDBusMethodInvocation *invocation, GObject *object)
-{
-  MithermManager *self = MITHERM_MANAGER (object);
-  g_autoptr (GVariant) path = get_argument (invocation, 0);
-  GError *error = NULL;
-
-  if (self->agents == NULL
-      || !mitherm_agents_register (self->agents, g_dbus_method_invocation_get_sender (invocation),
-                                   g_variant_get_string (path, NULL), &error))
-    {
-      if (error == NULL)
-        error = g_error_new_literal (MITHERM_ERROR, MITHERM_ERROR_BUSY, "The daemon is ending.");
-      g_dbus_method_invocation_take_error (invocation, error);
-      return;
-    }
-  g_dbus_method_invocation_return_value (invocation, NULL);
-}
-
-static gboolean
-on_register_agent (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation,
-                   const char *agent, gpointer user_data)
-{
-  MithermManager *self = user_data;
-
-  mitherm_manager_authorize (self, invocation, "credential-agent", register_agent, G_OBJECT (self));
-  return TRUE;
-}
-
-/* Whoever has registered one may take it back. */
-static gboolean
-on_unregister_agent (MithermDBusManager1 *skeleton, GDBusMethodInvocation *invocation,
-                     const char *agent, gpointer user_data)
-{
-  MithermManager *self = user_data;
-  const char *sender = g_dbus_method_invocation_get_sender (invocation);
-  GError *error = NULL;
-
-  if (!mitherm_agents_unregister (self->agents, sender, agent, &error))
-    g_dbus_method_invocation_take_error (invocation, error);
-  else
-    g_dbus_method_invocation_return_value (invocation, NULL);
-  return TRUE;
 }
 
 gboolean
@@ -1019,17 +444,49 @@ mitherm_manager_drop_job (MithermManager *self, MithermJob *job)
   g_ptr_array_remove_fast (self->jobs, job);
 }
 
-static void
-foreach_device (GFunc func, gpointer func_data, gpointer user_data)
+void
+mitherm_manager_foreach_device (MithermManager *self, GFunc func, gpointer user_data)
 {
-  MithermManager *self = user_data;
   GHashTableIter iter;
   gpointer device;
 
   g_hash_table_iter_init (&iter, self->devices);
   while (g_hash_table_iter_next (&iter, NULL, &device))
-    func (device, func_data);
+    func (device, user_data);
   trim_soon (self);
+}
+
+MithermDevice *
+mitherm_manager_find_node (MithermManager *self, const char *node)
+{
+  g_autofree char *address = g_strdelimit (g_strdup (node), "_", ':');
+
+  return g_hash_table_lookup (self->devices, address);
+}
+
+MithermDevice *
+mitherm_manager_ensure_device (MithermManager *self, const char *address)
+{
+  MithermDevice *device = g_hash_table_lookup (self->devices, address);
+
+  if (device == NULL)
+    {
+      device = add_device (self, address);
+      put_on_bus (self, device);
+    }
+  return device;
+}
+
+static MithermDevice *
+find_node (const char *node, gpointer user_data)
+{
+  return mitherm_manager_find_node (user_data, node);
+}
+
+static void
+foreach_device (GFunc func, gpointer func_data, gpointer user_data)
+{
+  mitherm_manager_foreach_device (user_data, func, func_data);
 }
 
 static void
@@ -1046,7 +503,7 @@ mitherm_manager_export (MithermManager *self, GError **error)
     return FALSE;
   self->agents = mitherm_agents_new (self->config.connection);
   self->tree = mitherm_tree_new (self->config.connection, find_node, foreach_device, self, error);
-  foreach_device (allow_signals, NULL, self);
+  mitherm_manager_foreach_device (self, allow_signals, NULL);
   return self->tree != NULL;
 }
 
@@ -1059,18 +516,7 @@ make_skeleton (MithermManager *self)
   self->skeleton = skeleton;
   mitherm_dbus_manager1_set_version (skeleton, MITHERM_VERSION);
   mitherm_dbus_manager1_set_active_jobs (skeleton, none);
-  g_signal_connect (skeleton, "handle-inspect-image", G_CALLBACK (on_inspect_image), self);
-  g_signal_connect (skeleton, "handle-import-keys", G_CALLBACK (on_import_keys), self);
-  g_signal_connect (skeleton, "handle-export-keys", G_CALLBACK (on_export_keys), self);
-  g_signal_connect (skeleton, "handle-set-discovery", G_CALLBACK (on_set_discovery), self);
-  g_signal_connect (skeleton, "handle-plan", G_CALLBACK (on_plan), self);
-  g_signal_connect (skeleton, "handle-catalog-add", G_CALLBACK (on_catalog_add), self);
-  g_signal_connect (skeleton, "handle-catalog-remove", G_CALLBACK (on_catalog_remove), self);
-  g_signal_connect (skeleton, "handle-catalog-list", G_CALLBACK (on_catalog_list), self);
-  g_signal_connect (skeleton, "handle-register-credential-agent", G_CALLBACK (on_register_agent),
-                    self);
-  g_signal_connect (skeleton, "handle-unregister-credential-agent",
-                    G_CALLBACK (on_unregister_agent), self);
+  mitherm_manager_connect_calls (self, skeleton);
 }
 
 static void
@@ -1116,8 +562,7 @@ mitherm_manager_stop (MithermManager *self)
     return;
   self->stopped = TRUE;
   g_clear_handle_id (&self->expiry_source, g_source_remove);
-  g_clear_handle_id (&self->flush_source, g_source_remove);
-  g_clear_handle_id (&self->emit_source, g_source_remove);
+  mitherm_news_stop (self->news);
   g_clear_handle_id (&self->trim_source, g_source_remove);
   g_clear_handle_id (&self->dispatch_source, g_source_remove);
   mitherm_radio_set_callbacks (self->config.radio, NULL, NULL, NULL);

@@ -9,6 +9,7 @@
 #include "mi-bytes.h"
 #include "mi-crypto.h"
 #include "mi-models.h"
+#include "mitherm-links.h"
 #include "mitherm-log.h"
 
 #define BATTERY_UNKNOWN 255
@@ -162,24 +163,10 @@ on_watch (gpointer user_data)
   return G_SOURCE_REMOVE;
 }
 
-static gboolean
-is_watched (MithermSensor *self)
-{
-  return self->link.prev != NULL || self->link.next != NULL
-         || self->watch->sensors.head == &self->link;
-}
-
-static void
-unwatch (MithermSensor *self)
-{
-  if (is_watched (self))
-    g_queue_unlink (&self->watch->sensors, &self->link);
-}
-
 static void
 rewatch (MithermSensor *self)
 {
-  unwatch (self);
+  mitherm_links_remove (&self->watch->sensors, &self->link);
   if (self->trigger_based) /* silence is what is usual */
     return;
   g_queue_push_tail_link (&self->watch->sensors, &self->link);
@@ -739,7 +726,7 @@ mitherm_sensor_free (MithermSensor *self)
 {
   if (self == NULL)
     return;
-  unwatch (self);
+  mitherm_links_remove (&self->watch->sensors, &self->link);
   drop_key (self);
   g_free (self);
 }

@@ -309,6 +309,40 @@ def values_become_stale_and_fresh_again():
 
 
 @case
+def staleness_heeds_the_usual_gap_of_each():
+    often, seldom, rare, event = (f"A4:C1:38:00:03:0{i}" for i in range(4))
+    with configured(silent(often, seldom, rare, event), "[sensor]\nStaleAfter=10\n") as world:
+        start(world)
+        world.known(often, seldom, rare, event)
+        begin, count = time.monotonic(), 0
+
+        def speak(at, *addresses):
+            nonlocal count
+            time.sleep(max(0, begin + at - time.monotonic()))
+            for address in addresses:
+                count += 1
+                info = "44" if address == event else "40"  # sends on events only
+                forge(world, address, "fcd2", f"{info}00{count:02x}02c409")
+
+        speak(0, often, seldom, rare, event)
+        world.until(lambda: all(sensor(world, a) for a in (often, seldom, rare, event)), 5)
+        signals = Signals(world)
+
+        def went_stale(address):
+            return [t - begin for t, line in signals.changes(address, "Sensor1") if "'Stale': <true>" in line]
+        speak(7, seldom)  # its limit is three times 7 s from now on
+        speak(7.3, often)
+        speak(7.6, often)  # due 17.6, though the one before it in line is not
+        speak(13, rare)  # it was stale, but its limit is three times 13 s from now on
+        time.sleep(max(0, begin + 33 - time.monotonic()))
+        assert len(went_stale(often)) == 1 and 17.5 <= went_stale(often)[0] < 20.8, went_stale(often)
+        assert len(went_stale(seldom)) == 1 and 27.9 <= went_stale(seldom)[0] < 32, went_stale(seldom)
+        assert len(went_stale(rare)) == 1 and 9.9 <= went_stale(rare)[0] < 13, went_stale(rare)
+        assert sensor(world, rare)["Stale"] is False and sensor(world, often)["Stale"] is True
+        assert went_stale(event) == [] and sensor(world, event)["Stale"] is False
+
+
+@case
 def properties_change_once_a_second_and_every_measurement_is_signalled():
     devices = "".join(f"[{a}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=50\n" for a in (A, B))
     with World(devices) as world:
@@ -325,6 +359,21 @@ def properties_change_once_a_second_and_every_measurement_is_signalled():
             assert len(changed) <= duration + 1, (len(changed), duration)
             times = [t for t, _ in changed]
             assert min(b - a for a, b in zip(times, times[1:])) > 0.7, times  # a loaded machine reads late
+
+
+@case
+def many_thermometers_share_the_changes_of_properties():
+    addresses = [f"A4:C1:38:00:02:{i:02X}" for i in range(150)]
+    devices = "".join(f"[{a}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=1000\n" for a in addresses)
+    with World(devices) as world:
+        world.known(*addresses)
+        world.until(lambda: all(sensor(world, a) is not None for a in addresses))
+        signals = Signals(world)
+        start = time.monotonic()
+        world.until(lambda: all(signals.changes(a, "Sensor1") for a in addresses))
+        changed = [t for a in addresses for t, _ in signals.changes(a) if t > start]
+        # A burst of each second, and those that were read late.
+        assert len(changed) <= 50 * (time.monotonic() - start + 2), (len(changed), time.monotonic() - start)
 
 
 @case
