@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import pathlib
+import pwd
 import re
 import shutil
 import socket
@@ -14,6 +15,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from xml.etree import ElementTree
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
@@ -77,7 +81,7 @@ def a_broken_config_is_found():
     for path, value in (
             (("slug",), "mi therm"), (("arch",), ["amd64", "armv7"]), (("arch",), ["riscv"]), (("init",), "no"),
             (("startup",), "early"), (("services",), ["mqtt:maybe"]), (("map",), [{"type": "home"}]), (("hostdbus",), True),
-            (("version",), 1), (("version",), "next"), (("schema", "adapter"), "string"), (("schema", "firmware"), "match(()"),
+            (("url",), "mitherm"), (("version",), 1), (("version",), "next"), (("schema", "adapter"), "string"), (("schema", "firmware"), "match(()"),
             (("schema", "log_level"), "list()"), (("options", "log_level"), "loud"), (("options", "more"), 1),
             (("options", "allow_updates"), "yes"), (("options", "adapter"), "hci0")):
         bad = copy.deepcopy(good)
@@ -98,7 +102,8 @@ def a_broken_config_is_found():
 @case
 def the_repository_is_complete():
     repository = load(ADDON / "repository.yaml")
-    assert set(repository) == {"name", "url", "maintainer"} and all(isinstance(v, str) for v in repository.values())
+    # The address is optional, and there is none yet that is ours.
+    assert set(repository) == {"name", "maintainer"} and all(isinstance(v, str) for v in repository.values())
     for name in ("config.yaml", "Dockerfile", "apparmor.txt", "DOCS.md", "README.md", "CHANGELOG.md", "icon.png", "logo.png",
                  "translations/en.yaml"):
         assert (APP / name).is_file(), name
@@ -310,7 +315,7 @@ class App(harness.World):
             "MITHERM_APP": str(LIBRARY), "MITHERM_RUN": str(self.run_dir), "MITHERM_DATA": str(self.data),
             "MITHERM_CONFIG": str(self.dir / "config"), "MITHERM_SSL": str(self.dir / "ssl"),
             "MITHERM_HALT": str(self.dir / "halt"), "MITHERM_RESULTS": str(self.dir / "results"),
-            "MITHERM_RETRY_S": "0.1", "MITHERM_PAUSE_S": "0"})
+            "MITHERM_RETRY_S": "0.1", "MITHERM_PAUSE_S": "0", "MITHERM_REFUSED_S": "2"})
         return self
 
     def configure(self, **options):
@@ -360,6 +365,61 @@ class App(harness.World):
         self.start_service_bus()
         self.start_daemon_service()
 
+    @contextlib.contextmanager
+    def supervised(self, name):
+        """Does what s6 does: run, and after each end finish, until the block ends."""
+        over = threading.Event()
+
+        def supervise():
+            while not over.is_set():
+                child = self.service(name)
+                while child.poll() is None and not over.wait(0.05):
+                    pass
+                if child.poll() is None:
+                    return
+                self.children.remove(child)
+                code = (256, -child.returncode) if child.returncode < 0 else (child.returncode, 0)
+                self.ends.append(code[0])
+                with open(self.dir / f"{name}.log", "a") as log:
+                    subprocess.run([str(a) for a in self.script(SERVICES / name / "finish", *map(str, code))], stderr=log,
+                                   env=self.env, check=True, timeout=60)
+        self.ends = []
+        thread = threading.Thread(target=supervise)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.stop_service(name)
+
+    def start_mosquitto(self, **users):
+        """A broker that wants these passwords; its port."""
+        passwords = self.dir / "passwords"
+        passwords.unlink(missing_ok=True)
+        passwords.touch(0o600)
+        for user, password in users.items():
+            run("mosquitto_passwd", "-b", passwords, user, password)
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        conf = self.file("mosquitto.conf", f"listener {port} 127.0.0.1\nuser {pwd.getpwuid(os.geteuid()).pw_name}\n"
+                         f"allow_anonymous false\npassword_file {passwords}\n".encode())
+        self.spawn("broker", [sbin("mosquitto"), "-c", conf], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+        def listens():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return True
+            return False
+        self.until(listens)
+        return port
+
+    @staticmethod
+    def retained(port, user, password):
+        done = run("mosquitto_sub", "-h", "127.0.0.1", "-p", port, "-u", user, "-P", password, "-t", "#", "-F", "%j",
+                   "--retained-only", "-W", "1", expect=None)
+        return {m["topic"]: m["payload"] for m in map(json.loads, done.stdout.splitlines())}
+
     def stop_service(self, name):
         return self.stop(self.services.pop(name))
 
@@ -372,8 +432,8 @@ class App(harness.World):
             (self.host / "bridge").unlink()
         self.service("mitherm-mqtt")
         self.until((self.host / "bridge").exists)
-        args = dict(a.split("=", 1) for a in (self.host / "bridge").read_text().splitlines())
-        assert args == {"--bus": self.bus, "--config": f"{self.run_dir}/mqtt.conf"}, args
+        args = (self.host / "bridge").read_text().splitlines()
+        assert args == [f"--bus={self.bus}", f"--config={self.run_dir}/mqtt.conf", "--exit-when-refused"], args
         return self.read_config(self.run_dir / "mqtt.conf")
 
     @staticmethod
@@ -452,6 +512,56 @@ def updates_are_refused_by_the_bus_unless_allowed():
         app.known(A)
         app.ctl("update", A, path)
         assert app.device_state(A)["version"] == "V5.8"
+
+
+UPDATES = {"org.mitherm.Device1.Update", "org.mitherm.Device1.UpdateFromCatalog"}
+
+
+@case
+def every_method_that_updates_is_refused_and_no_other():
+    methods = [f"{interface.get('name')}.{method.get('name')}"
+               for name in ("Manager1", "Device1")
+               for interface in ElementTree.parse(TOP / f"dbus/org.mitherm.{name}.xml").iter("interface")
+               for method in interface.iter("method")]
+    assert UPDATES < set(methods) and len(methods) >= 15, methods
+    # One that will be new has to be looked at here.
+    assert [m for m in methods if "Update" in m] == sorted(UPDATES), methods
+    with App() as app:
+        app.start_app()
+        app.known(A)
+        owner = re.search(r"'(:[\d.]+)'", run(
+            "gdbus", "call", f"--address={app.bus}", "--dest=org.freedesktop.DBus", "--object-path=/org/freedesktop/DBus",
+            "--method=org.freedesktop.DBus.GetNameOwner", "org.mitherm").stdout)[1]
+        for destination in ("org.mitherm", owner):
+            for method in methods:
+                path = "/org/mitherm" + ("" if "Manager1" in method else "/device/" + A.replace(":", "_"))
+                done = run("dbus-send", f"--bus={app.bus}", "--print-reply", f"--dest={destination}", path, method, expect=None)
+                assert ("AccessDenied" in done.stderr) is (method in UPDATES), f"{method}: {done}"
+        image = app.file("image.bin", harness.image(text="1.0.0_0140"))
+        app.until(lambda: all(job["State"] in ("done", "failed") for job in app.ctl("--json", "jobs").json()))
+        app.ctl("activate", A)
+        app.ctl("info", "--read", A)
+        app.ctl("catalog", "add", image)
+        assert app.info(A)["UpdateVersion"] == "1.0.0_0140"
+        result = app.ctl("catalog", "update", A, expect=None)
+        assert result.code != 0 and ("AccessDenied" in result.err or "rejected" in result.err), result
+        assert app.device_state(A)["version"] == "1.0.0_0130"
+
+
+@case
+def the_daemon_reaches_the_agent_of_a_client():
+    """Registrations of version 2 ask whoever started them: the private bus lets the question through."""
+    devices = f"[{A}]\nModel=LYWSD03MMC\nFirmware=2.1.1_0159\nAuthVersion=2\n"
+    with App(devices) as app:
+        app.start_app()
+        app.known(A)
+        asked = app.dir / "asked"
+        command = app.dir / "command"
+        command.write_text(f"#!/bin/sh\ncat >{asked}\necho '{{\"error\":\"refused\",\"message\":\"not today\"}}'\n")
+        command.chmod(0o755)
+        result = app.ctl("activate", f"--credential-command={command}", A, expect=None)
+        assert result.code == 1 and "not today" in result.err, result
+        assert json.loads(asked.read_text())["address"] == A
 
 
 @case
@@ -686,6 +796,76 @@ def the_bridge_speaks_to_the_broker_of_the_supervisor():
             password, at = mqtt_text(packet, at)
             assert (user, password) == (b"addons", PASSWORD.encode())
         assert PASSWORD not in app.log("mitherm-mqtt")
+
+
+DISCOVERY = "homeassistant/device/mitherm_a4c138000001/config"
+
+
+@case
+def the_bridge_shows_a_thermometer_to_home_assistant():
+    """All services, the real programs, a real broker: what Home Assistant would find."""
+    devices = ONE + "Interval=100\n"
+    with App(devices, bridge=BUILD / "bridge") as app:
+        port = app.start_mosquitto(addons="word")
+        app.broker(host="127.0.0.1", port=port, ssl=False, username="addons", password="word")
+        folder = app.dir / "config/firmware"
+        folder.mkdir()
+        (folder / "new.bin").write_bytes(harness.image(text="1.0.0_0140"))
+        app.start_app()
+        run(*app.script(CATALOG), env=app.env)
+        with app.supervised("mitherm-mqtt"):
+            app.known(A)
+            app.ctl("activate", A)
+            app.ctl("info", "--read", A)
+
+            def told(name):
+                return app.retained(port, "addons", "word").get(name, "")
+            app.until(lambda: "1.0.0_0140" in told("mitherm/a4c138000001/update"))
+            config = json.loads(told(DISCOVERY))
+            assert config["dev"]["mdl"] == "LYWSD03MMC" and "firmware" in config["cmps"], config
+            app.until(lambda: "temperature" in told("mitherm/a4c138000001/state"))
+            assert told("mitherm/bridge/availability") == "online"
+            # Updates are off by default, and the entity says so.
+            run("mosquitto_pub", "-h", "127.0.0.1", "-p", port, "-u", "addons", "-P", "word", "-q", "1",
+                "-t", "mitherm/a4c138000001/update/set", "-m", "install")
+            app.until(lambda: "Updates are not allowed" in told("mitherm/a4c138000001/update"))
+            assert "allow_updates" in json.loads(told("mitherm/a4c138000001/update"))["release_summary"]
+            assert app.device_state(A)["version"] == "1.0.0_0130"
+        assert told("mitherm/bridge/availability") == "offline"
+        app.stop_service("mithermd")
+        app.stop_service("mitherm-bus")
+        app.configure(allow_updates=True)
+        app.start_app()
+        with app.supervised("mitherm-mqtt"):
+            app.until(lambda: told("mitherm/bridge/availability") == "online")
+            app.until(lambda: "1.0.0_0140" in told("mitherm/a4c138000001/update"))
+            run("mosquitto_pub", "-h", "127.0.0.1", "-p", port, "-u", "addons", "-P", "word", "-q", "1",
+                "-t", "mitherm/a4c138000001/update/set", "-m", "install")
+            app.until(lambda: '"installed_version":"1.0.0_0140"' in told("mitherm/a4c138000001/update"))
+            assert app.device_state(A)["version"] == "1.0.0_0140"
+
+
+@case
+def the_bridge_gets_new_credentials_when_they_are_refused():
+    with App(bridge=BUILD / "bridge") as app:
+        port = app.start_mosquitto(addons="second")
+        app.broker(host="127.0.0.1", port=port, ssl=False, username="addons", password="first")
+        app.start_app()
+        with app.supervised("mitherm-mqtt"):
+            app.until(lambda: len(app.ends) >= 3)
+            # 2 s, then 4 s: less and less often, and not many words.
+            since = time.monotonic()
+            app.until(lambda: len(app.ends) >= 4)
+            assert time.monotonic() - since >= 6, app.log("mitherm-mqtt")
+            assert set(app.ends) == {3}, app.ends
+            assert len(app.log("mitherm-mqtt").splitlines()) <= 4 * 6, app.log("mitherm-mqtt")
+            app.broker(host="127.0.0.1", port=port, ssl=False, username="addons", password="second")
+            app.until(lambda: app.retained(port, "addons", "second").get("mitherm/bridge/availability") == "online", 10)
+            app.until(lambda: DISCOVERY in app.retained(port, "addons", "second"))
+            assert len(app.ends) == 4
+        assert not (app.dir / "halted").exists()
+        log = app.log("mitherm-mqtt")
+        assert "refuses the user and the password" in log and "first" not in log and "second" not in log, log
 
 
 if __name__ == "__main__":

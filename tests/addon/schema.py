@@ -105,6 +105,8 @@ def check_config(config):
         problems.append("slug: odd characters")
     if not re.fullmatch(r"\d+\.\d+\.\d+(?:[-.+][A-Za-z0-9.]+)?", config["version"]):
         problems.append("version: not one that is ordered")
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", config.get("url", "https://example.org/")):
+        problems.append("url: no address")
     for service in config.get("services", []):
         if not SERVICE.fullmatch(service):
             problems.append(f"services: {service}")

@@ -4,7 +4,7 @@
 umask 077
 : "${MITHERM_APP:=/usr/lib/mitherm-app}" "${MITHERM_RUN:=/run/mitherm}"
 : "${MITHERM_DATA:=/data}" "${MITHERM_CONFIG:=/config}" "${MITHERM_SSL:=/ssl}"
-: "${MITHERM_RETRY_S:=15}" "${MITHERM_PAUSE_S:=3}"
+: "${MITHERM_RETRY_S:=15}" "${MITHERM_PAUSE_S:=3}" "${MITHERM_REFUSED_S:=60}"
 : "${MITHERM_HALT:=/run/s6/basedir/bin/halt}"
 : "${MITHERM_RESULTS:=/run/s6-linux-init-container-results}"
 PATH=$PATH:/usr/libexec

@@ -3,6 +3,8 @@
 # Sourced by the MQTT service: what the supervisor knows about the broker becomes the bridge's configuration.
 mqtt_conf=$MITHERM_RUN/mqtt.conf
 mqtt_user=$MITHERM_RUN/mqtt.user
+# Seconds to wait before what the broker has refused is tried again; not there: it has not.
+mqtt_refused=$MITHERM_RUN/mqtt.refused
 
 # broker_field NAME: a field of the supervisor's answer, nothing if it has none
 broker_field() {
@@ -34,6 +36,55 @@ broker_ask() {
 	broker_ca=$MITHERM_SSL/$broker_ca
 	broker_problem="the certificate file $broker_ca cannot be read (option ca_file)"
 	[ -r "$broker_ca" ]
+}
+
+# Returns when there is a broker that can be used. Each reason that there is none is told once.
+broker_await() {
+	local told=
+	until broker_ask; do
+		if [ "$told" != "$broker_problem" ]; then
+			bashio::log.warning "Home Assistant is not served: $broker_problem"
+			told=$broker_problem
+		fi
+		sleep "$MITHERM_RETRY_S"
+	done
+}
+
+# What the bridge was given last, if it was.
+broker_written() {
+	cat "$mqtt_conf" "$mqtt_user" 2>/dev/null || true
+}
+
+# After a refusal: returns when the supervisor knows other credentials, or when it is time to try the same again.
+broker_await_better() {
+	local before pause until
+	before=$1
+	[ -e "$mqtt_refused" ] || return 0
+	pause=$(cat "$mqtt_refused")
+	until=$((SECONDS + pause))
+	bashio::log.warning "Home Assistant is not served: the broker refuses the user and the password that the supervisor knows;" \
+		"next try when they change, or in $pause s"
+	while [ "$(broker_written)" = "$before" ]; do
+		[ "$SECONDS" -lt "$until" ] || return 0
+		sleep "$MITHERM_RETRY_S"
+		broker_await
+		broker_write
+	done
+	rm -f "$mqtt_refused"
+}
+
+# broker_note_end CODE: after the end of the bridge. Its status 3 is a refusal: the same again within a while waits twice as long.
+broker_note_end() {
+	local pause=$MITHERM_REFUSED_S
+	if [ "$1" != 3 ]; then
+		rm -f "$mqtt_refused"
+		return
+	fi
+	if [ -e "$mqtt_refused" ] && [ -n "$(find "$MITHERM_RUN" -name mqtt.start -newermt '-60 seconds')" ]; then
+		pause=$(($(cat "$mqtt_refused") * 2))
+		[ "$pause" -le 3600 ] || pause=3600
+	fi
+	echo "$pause" >"$mqtt_refused"
 }
 
 # Replaces the files as a whole; nobody but root can read them (umask of app.sh).
