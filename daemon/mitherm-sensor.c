@@ -146,10 +146,14 @@ on_watch (gpointer user_data)
     {
       MithermSensor *sensor = item->data;
 
+      /* None of those behind it can be stale any earlier, whatever their own gaps are. */
+      if (sensor->value_us + least_us > now_us)
+        {
+          due_us = MIN (due_us, sensor->value_us + least_us);
+          break;
+        }
       if (stale_us (sensor) > now_us)
         due_us = MIN (due_us, stale_us (sensor));
-      if (sensor->value_us + least_us > now_us)
-        break;
       item = item->next;
       if (stale_us (sensor) > now_us)
         continue;
@@ -458,17 +462,24 @@ take_values (MithermSensor *self, const MiAdvert *decoded)
   self->encrypted = decoded->encrypted;
 }
 
+/* Silence that made it stale counts, too: else one that always speaks so seldom stays unknown. */
+static void
+take_gap (MithermSensor *self, gint64 gap_us)
+{
+  gint64 usual_ms = self->gap_ms, gap_ms = gap_us / 1000;
+
+  if (usual_ms == 0)
+    usual_ms = MIN (gap_ms, GAP_GROWTH * 1000 * (gint64) self->watch->stale_s);
+  else
+    usual_ms = (usual_ms * (GAP_WEIGHT - 1) + MIN (gap_ms, usual_ms * GAP_GROWTH)) / GAP_WEIGHT + 1;
+  self->gap_ms = (guint) CLAMP (usual_ms, 1, G_MAXINT);
+}
+
 static void
 take_time (MithermSensor *self, gint64 now_us)
 {
-  guint gap_ms = (guint) MIN ((now_us - self->value_us) / 1000, G_MAXINT / GAP_GROWTH);
-
-  if (self->value_us != 0 && !self->stale && self->gap_ms == 0)
-    self->gap_ms = MAX (gap_ms, 1);
-  else if (self->value_us != 0 && !self->stale)
-    self->gap_ms
-        = (self->gap_ms * (GAP_WEIGHT - 1) + MIN (gap_ms, self->gap_ms * GAP_GROWTH)) / GAP_WEIGHT
-          + 1;
+  if (self->value_us != 0)
+    take_gap (self, now_us - self->value_us);
   if (self->stale)
     self->changed |= 1u << PROP_STALE;
   self->stale = FALSE;

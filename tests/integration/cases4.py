@@ -325,6 +325,7 @@ def staleness_heeds_the_usual_gap_of_each():
                 forge(world, address, "fcd2", f"{info}00{count:02x}02c409")
 
         speak(0, often, seldom, rare, event)
+        speak(0.5, often)
         world.until(lambda: all(sensor(world, a) for a in (often, seldom, rare, event)), 5)
         signals = Signals(world)
 
