@@ -69,14 +69,19 @@ gboolean mi_auth_send (MiAuth *self, guint8 type, const guint8 *data, gsize len,
 void mi_auth_expect (MiAuth *self, guint8 type, gsize max, MiEffects *effects);
 
 /**
- * mi_auth_hold:
+ * mi_auth_await_last:
+ * @type: of our last message, which is being sent
+ * @success: opcode that the device answers it with
+ * @failure: likewise
+ * @next: state that waits for either
  *
- * For the handler of a state whose message is the last one: @opcode is given to the handler again
- * when the message is acknowledged, or after 400 ms. Opcodes and acknowledgements come from two
- * characteristics, whose order gets lost on the way.
- * Returns: %FALSE if there is nothing to wait for (any more): the opcode counts now
+ * For the handler of a state whose message is the last one. Opcodes and acknowledgements come from
+ * two characteristics, whose order gets lost on the way: an opcode that is early is given to the
+ * handler again when the message is acknowledged, or after 400 ms.
+ * Returns: %FALSE if @in is something else, or an opcode that counts now
  */
-gboolean mi_auth_hold (MiAuth *self, guint32 opcode);
+gboolean mi_auth_await_last (MiAuth *self, const MiInput *in, guint8 type, guint32 success,
+                             guint32 failure, guint next);
 
 /* Whether @in is the acknowledgement of @type, or a message of @type. */
 #define mi_input_is_sent(in, t)    ((in)->kind == MI_INPUT_SENT && (in)->type == (t))

@@ -81,11 +81,18 @@ mi_auth_expect (MiAuth *self, guint8 type, gsize max, MiEffects *effects)
 }
 
 gboolean
-mi_auth_hold (MiAuth *self, guint32 opcode)
+mi_auth_await_last (MiAuth *self, const MiInput *in, guint8 type, guint32 success, guint32 failure,
+                    guint next)
 {
-  if (!mi_frame_is_sending (self->frame) || self->held != 0)
+  if (mi_input_is_sent (in, type))
+    {
+      mi_procedure_enter (&self->parent, next);
+      return TRUE;
+    }
+  if ((!mi_input_is_opcode (in, success) && !mi_input_is_opcode (in, failure))
+      || !mi_frame_is_sending (self->frame) || self->held != 0)
     return FALSE;
-  self->held = opcode;
+  self->held = in->opcode;
   self->held_deadline_ms = self->parent.now_ms + HOLD_MS;
   return TRUE;
 }

@@ -187,14 +187,8 @@ on_send_confirmation (MiProcedure *procedure, const MiInput *in, MiEffects *effe
 {
   MiLogin *self = (MiLogin *) procedure;
 
-  if (mi_input_is_sent (in, MI_MESSAGE_APP_CONFIRMATION))
-    {
-      mi_procedure_enter (procedure, VERDICT);
-      return TRUE;
-    }
-  if ((mi_input_is_opcode (in, MI_OPCODE_LOGGED_IN)
-       || mi_input_is_opcode (in, MI_OPCODE_LOGIN_FAILED))
-      && mi_auth_hold (&self->auth, in->opcode))
+  if (mi_auth_await_last (&self->auth, in, MI_MESSAGE_APP_CONFIRMATION, MI_OPCODE_LOGGED_IN,
+                          MI_OPCODE_LOGIN_FAILED, VERDICT))
     return TRUE;
   return on_verdict (procedure, in, effects, error);
 }

@@ -590,14 +590,8 @@ on_send_certificate (MiProcedure *procedure, const MiInput *in, MiEffects *effec
 {
   MiRegister *self = (MiRegister *) procedure;
 
-  if (mi_input_is_sent (in, MI_MESSAGE_SERVER_CERTIFICATE))
-    {
-      mi_procedure_enter (procedure, VERDICT);
-      return TRUE;
-    }
-  if ((mi_input_is_opcode (in, MI_OPCODE_REGISTERED)
-       || mi_input_is_opcode (in, MI_OPCODE_REGISTRATION_FAILED))
-      && mi_auth_hold (&self->auth, in->opcode))
+  if (mi_auth_await_last (&self->auth, in, MI_MESSAGE_SERVER_CERTIFICATE, MI_OPCODE_REGISTERED,
+                          MI_OPCODE_REGISTRATION_FAILED, VERDICT))
     return TRUE;
   return on_verdict (procedure, in, effects, error);
 }
