@@ -566,6 +566,16 @@ is_stock (MithermSensor *self)
          && !mitherm_device_is_custom (self->device);
 }
 
+/*
+ * bluetoothd keeps the last frame of each UUID and may report all of them whenever it hears one:
+ * that nobody has that key proves nothing more each time. @decoded: of the same bytes as before
+ */
+static gboolean
+is_kept (MithermSensor *self, const MiAdvert *decoded)
+{
+  return decoded->error == MI_ADVERT_ERROR_AUTH_FAILED && self->frames[1].uuid != 0;
+}
+
 static void
 count_drops (MithermSensor *self, const MiAdvert *decoded, MiAdvertVerdict verdict)
 {
@@ -613,7 +623,10 @@ mitherm_sensor_heard (MithermSensor *self, const MithermAdvert *advert)
     }
   decode (self, advert, &decoded);
   self->filter.strict = is_stock (self);
-  verdict = mi_advert_filter_check (&self->filter, &decoded, advert->data, advert->len, now_us);
+  if (repeated && is_kept (self, &decoded))
+    verdict = MI_ADVERT_VERDICT_ERROR;
+  else
+    verdict = mi_advert_filter_check (&self->filter, &decoded, advert->data, advert->len, now_us);
   judge_key (self, &decoded);
   count_drops (self, &decoded, verdict);
   remember (frame, hash, &decoded, verdict, now_us);

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import pathlib
-import pty
 import re
 import signal
 import subprocess
@@ -281,6 +280,71 @@ def hostile_advertisements_are_counted_and_change_no_value():
 
 
 @case
+def a_flood_of_bad_frames_is_counted_and_neither_logged_nor_believed():
+    owner, key = "A4:C1:38:02:83:F4", "e9ea895fac7cca6d30532432a516f3a8"
+    good = ["58585b0550f4830238c1a495ef58763c26000097e2abb5", "58585b0551f4830238c1a40300e76ff92600000bf76fb9"]
+    others = [f"A4:C1:38:00:04:{i:02X}" for i in range(40)]
+
+    def altered(i):  # another cipher text each time
+        return good[0][:22] + f"{i ^ 0x95ef58:06x}" + good[0][28:]
+    with World(silent(owner, *others)) as world:
+        world.known(owner, *others)
+        give_keys(world, (owner, key))
+        forge(world, owner, "fe95", good[0])
+        world.until(lambda: (sensor(world, owner) or {}).get("KeyState") == "ok")
+        before, log = sensor(world, owner), world.dir / "daemon.log"
+        assert before["Humidity"] == 46.7 and before["Dropped"] == {}, before
+        size = log.stat().st_size
+        for i in range(4000):
+            world.control(do="advert", device=owner, uuid="fe95", data=altered(i))
+            world.control(do="advert", device=others[i % len(others)], uuid="fcd2", data=f"80{i:04x}")
+        world.until(lambda: sensor(world, owner)["Dropped"].get("auth_failed", 0) >= 4000, 120)
+        world.until(lambda: sum(sensor(world, a)["Dropped"]["unsupported_version"] for a in others) >= 4000, 60)
+        after = sensor(world, owner)
+        assert after["KeyState"] == "mismatch" and set(after["Dropped"]) == {"auth_failed"}, after
+        assert all(after[name] == before[name] for name in ("Temperature", "Humidity", "Battery", "Updated")), after
+        forge(world, owner, "fe95", good[1])  # one from the thermometer itself is enough
+        world.until(lambda: sensor(world, owner)["KeyState"] == "ok")
+        assert sensor(world, owner)["Updated"] > before["Updated"]
+        lines = log.read_text()[size:].splitlines()
+        assert len(lines) <= 3, lines[:20]
+
+
+@case
+def a_bad_frame_that_bluez_keeps_is_no_key_mismatch():
+    owner, key = "A4:C1:38:02:83:F4", "e9ea895fac7cca6d30532432a516f3a8"
+    with World(silent(owner)) as world:
+        world.known(owner)
+        give_keys(world, (owner, key))
+        forge(world, owner, "fe95", "58585b0550f4830238c1a495ef58763c26000097e2abb5")
+        world.until(lambda: (sensor(world, owner) or {}).get("KeyState") == "ok")
+        forge(world, owner, "fcd2", "41a47266c95f730011223378237214")
+        # It is told again with each report that has nothing new.
+        world.until(lambda: sensor(world, owner)["Dropped"].get("auth_failed", 0) >= 10)
+        assert sensor(world, owner)["KeyState"] == "ok", sensor(world, owner)
+
+
+@case
+def more_keys_than_are_kept_ready_give_right_values():
+    addresses = {f"A4:C1:38:00:05:{i:02X}": f"{i:02x}" * 16 for i in range(40)}
+    devices = "".join(f"[{address}]\nModel=LYWSD03MMC\nAdvert=bthome-encrypted\nInterval=200\nToken={TOKEN}\n"
+                      f"BindKey={key}\nBattery={i + 10}\n" for i, (address, key) in enumerate(addresses.items()))
+    with World(devices) as world:
+        world.known(*addresses)
+        give_keys(world, *addresses.items())
+        since = time.time() * 1e6
+
+        def is_right(i, address):
+            values = sensor(world, address) or {}
+            return values.get("Updated", 0) > since and values["Battery"] == i + 10 and values["KeyState"] == "ok" \
+                and not set(values["Dropped"]) - {"no_key"}
+        for _ in range(2):
+            since = time.time() * 1e6
+            for i, address in enumerate(addresses):
+                world.until(lambda i=i, a=address: is_right(i, a), 30)
+
+
+@case
 def plain_frames_are_refused_while_a_key_is_stored_unless_custom_firmware_was_read():
     with World(f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=100\n") as world:
         world.known(A)
@@ -431,7 +495,7 @@ def monitor_prints_json_lines_in_a_pipe():
 def monitor_shows_a_live_table_on_a_terminal():
     with World(silent(B) + f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=200\n") as world:
         world.known(A, B)
-        main_end, end = pty.openpty()
+        main_end, end = harness.terminal()
         child = subprocess.Popen(world.command("monitor"), stdout=end, stderr=subprocess.PIPE, env=world.env)
         world.children.append(child)
         os.close(end)
