@@ -87,6 +87,7 @@ parse_options (SimOptions *options, int *argc, char ***argv, GError **error)
     { "control", 0, 0, G_OPTION_ARG_NONE, &options->control,
       "JSON lines on standard input and output", NULL },
     { "seed", 0, 0, G_OPTION_ARG_CALLBACK, (gpointer) on_seed, "Deterministic randomness", "N" },
+    { "version", 0, 0, G_OPTION_ARG_NONE, &options->version, "Print the version", NULL },
     G_OPTION_ENTRY_NULL,
   };
   g_autoptr (GOptionContext) context = g_option_context_new (NULL);
@@ -100,7 +101,7 @@ parse_options (SimOptions *options, int *argc, char ***argv, GError **error)
     return FALSE;
   if (*argc > 1)
     return usage (error, "arguments are options only");
-  return check_options (options, error);
+  return options->version || check_options (options, error);
 }
 
 /* Returns: (transfer full) (nullable): the group of the devices file that means @address */
@@ -253,6 +254,8 @@ main (int argc, char **argv)
   setlocale (LC_ALL, "");
   if (!parse_options (&options, &argc, &argv, &error))
     status = EXIT_USAGE;
+  else if (options.version)
+    status = printf ("mitherm-sim %s\n", MITHERM_VERSION) < 0;
   else
     status = run (&options, &error);
   if (error != NULL)

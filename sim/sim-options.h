@@ -19,6 +19,7 @@ typedef struct
   gboolean monitors; /* front 1: as bluetoothd -E */
   int disconnect_delay_ms; /* front 1: how long Disconnect() takes */
   gboolean control;        /* fronts 1 and 2: JSON lines on standard input and output */
+  gboolean version;        /* asked for, nothing else counts */
   gboolean has_seed;       /* @seed was given: deterministic randomness */
   gint64 seed;
 } SimOptions;
