@@ -13,6 +13,7 @@
 #include "mitherm-job.h"
 #include "mitherm-log.h"
 #include "mitherm-options.h"
+#include "mitherm-properties.h"
 #include "mitherm-sensor.h"
 
 #define RSSI_UNKNOWN 127
@@ -118,11 +119,12 @@ text_variant (const char *text)
 }
 
 static GVariant *
-get_property (MithermDevice *self, Property property)
+get_property (gpointer object, guint property)
 {
+  MithermDevice *self = object;
   const MithermFacts *facts = &self->facts;
 
-  switch (property)
+  switch ((Property) property)
     {
     case PROP_ADDRESS:
       return g_variant_new_string (self->address);
@@ -160,32 +162,14 @@ get_property (MithermDevice *self, Property property)
     }
 }
 
+static const MithermProperties properties = { property_names, N_PROPERTIES, get_property };
+
 GVariant *
 mitherm_device_get_property (MithermDevice *self, const char *name, gboolean sensor)
 {
   if (sensor)
     return mitherm_sensor_get_property (self->sensor, name);
-  for (guint i = 0; i < N_PROPERTIES; i++)
-    {
-      if (g_str_equal (property_names[i], name))
-        return get_property (self, (Property) i);
-    }
-  return NULL; /* GDBus has compared the name with the interface before */
-}
-
-static GVariant *
-list_properties (MithermDevice *self, guint which)
-{
-  GVariantBuilder builder;
-
-  g_variant_builder_init (&builder, G_VARIANT_TYPE_VARDICT);
-  for (guint i = 0; i < N_PROPERTIES; i++)
-    {
-      if ((which & (1u << i)) != 0)
-        g_variant_builder_add (&builder, "{sv}", property_names[i],
-                               get_property (self, (Property) i));
-    }
-  return g_variant_builder_end (&builder);
+  return mitherm_properties_get (&properties, self, name);
 }
 
 GVariant *
@@ -193,7 +177,7 @@ mitherm_device_get_properties (MithermDevice *self, gboolean sensor)
 {
   if (sensor)
     return mitherm_sensor_get_properties (self->sensor);
-  return list_properties (self, G_MAXUINT);
+  return mitherm_properties_list (&properties, self, G_MAXUINT);
 }
 
 gboolean
@@ -222,7 +206,7 @@ mitherm_device_emit (MithermDevice *self)
   if (changed == 0 || !self->on_bus || mitherm_manager_get_connection (self->manager) == NULL)
     return;
   emit_properties (self, mitherm_dbus_device1_interface_info ()->name,
-                   list_properties (self, changed));
+                   mitherm_properties_list (&properties, self, changed));
 }
 
 void

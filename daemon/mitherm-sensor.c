@@ -11,6 +11,7 @@
 #include "mi-models.h"
 #include "mitherm-links.h"
 #include "mitherm-log.h"
+#include "mitherm-properties.h"
 
 #define BATTERY_UNKNOWN 255
 /* A sensor that speaks seldom is stale after this many of its gaps. */
@@ -649,9 +650,11 @@ mitherm_sensor_is_shown (MithermSensor *self)
 }
 
 static GVariant *
-get_property (MithermSensor *self, Property property)
+get_property (gpointer object, guint property)
 {
-  switch (property)
+  MithermSensor *self = object;
+
+  switch ((Property) property)
     {
     case PROP_TEMPERATURE:
       return g_variant_new_double (self->temperature);
@@ -681,36 +684,18 @@ get_property (MithermSensor *self, Property property)
     }
 }
 
+static const MithermProperties properties = { property_names, N_PROPERTIES, get_property };
+
 GVariant *
 mitherm_sensor_get_property (MithermSensor *self, const char *name)
 {
-  for (guint i = 0; i < N_PROPERTIES; i++)
-    {
-      if (g_str_equal (property_names[i], name))
-        return get_property (self, (Property) i);
-    }
-  return NULL; /* GDBus has compared the name with the interface before */
-}
-
-static GVariant *
-list_properties (MithermSensor *self, guint which)
-{
-  GVariantBuilder builder;
-
-  g_variant_builder_init (&builder, G_VARIANT_TYPE_VARDICT);
-  for (guint i = 0; i < N_PROPERTIES; i++)
-    {
-      if ((which & (1u << i)) != 0)
-        g_variant_builder_add (&builder, "{sv}", property_names[i],
-                               get_property (self, (Property) i));
-    }
-  return g_variant_builder_end (&builder);
+  return mitherm_properties_get (&properties, self, name);
 }
 
 GVariant *
 mitherm_sensor_get_properties (MithermSensor *self)
 {
-  return list_properties (self, G_MAXUINT);
+  return mitherm_properties_list (&properties, self, G_MAXUINT);
 }
 
 gboolean
@@ -725,7 +710,7 @@ mitherm_sensor_take_changes (MithermSensor *self)
   guint changed = self->changed;
 
   self->changed = 0;
-  return list_properties (self, changed);
+  return mitherm_properties_list (&properties, self, changed);
 }
 
 /* Construction */
