@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Adds up test results: which failed, what was skipped, and last "N passed, N failed".
 
-summary.py NAME.junit.xml...: beside each may lie NAME.json, meson's log with a line a program.
+summary.py [NAME.junit.xml | --problem=TEXT]...: beside each file may lie NAME.json, meson's log with a
+line a program. A problem counts as failed: something that could not be built, and the like.
 """
 
 import json
@@ -25,31 +26,38 @@ class Count:
             self.passed += 1
 
     def junit(self, path):
-        for suite in ElementTree.parse(path).getroot().iter("testsuite"):
+        before = self.passed + self.skipped + len(self.failed)
+        try:
+            root = ElementTree.parse(path).getroot()
+        except (OSError, ElementTree.ParseError) as error:
+            self.failed.append(f"{path.name}: no result ({error})")
+            return
+        for suite in root.iter("testsuite"):
             for case in suite.iter("testcase"):
                 self.case(suite.get("name"), case)
+        if self.passed + self.skipped + len(self.failed) == before:
+            self.failed.append(f"{path.name}: no test in it")
 
-    def programs(self, path):
-        """A program that died or was too slow may have told of no failed case."""
+    def programs(self, path, known):
+        """A program that died or was too slow may have told of no failed case. known: what failed in it."""
         for line in path.read_text().splitlines():
             program = json.loads(line)
             name = program["name"].split(" / ")[-1]
-            known = any(name in failure for failure in self.failed)
-            if program["result"] not in ("OK", "SKIP") and not known:
+            if program["result"] not in ("OK", "SKIP") and not any(name in failure for failure in known):
                 self.failed.append(f"{program['name']} ({program['result']})")
 
 
 def main():
     count = Count()
     for name in sys.argv[1:]:
-        junit = pathlib.Path(name)
+        if name.startswith("--problem="):
+            count.failed.append(name.removeprefix("--problem="))
+            continue
+        already = len(count.failed)
+        count.junit(pathlib.Path(name))
         log = pathlib.Path(name.removesuffix(".junit.xml") + ".json")
-        if junit.exists():
-            count.junit(junit)
-        else:
-            count.failed.append(f"{junit.name}: no result")
         if log.exists():
-            count.programs(log)
+            count.programs(log, count.failed[already:])
     if count.passed == 0:
         count.failed.append("no test passed")
     for failure in count.failed:

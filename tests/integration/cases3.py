@@ -18,7 +18,7 @@ from harness import World, custom_image, firmware, image
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = VECTORS["root"]["public"]
 OTHER_ROOT = VECTORS["other_root"]["public"]
-V2 = f"[{A}]\nModel=LYWSD03MMC\nFirmware=2.1.1_0159\nRootKey={ROOT}\n"
+V2 = f"[{A}]\nModel=LYWSD03MMC\nFirmware=2.1.1_0159\nInterval=250\nRootKey={ROOT}\n"
 CASES = {}
 
 
@@ -142,14 +142,13 @@ def nested_rubbish_from_an_agent_is_refused():
 def an_agent_that_dies_ends_the_job():
     with Rooted(V2) as world:
         world.known(A)
-        begin = time.monotonic()
         world.ctl("activate", command("kill-agent"), A, expect=-9)
 
         def over():
             jobs = [j for j in world.ctl("--json", "jobs").json() if j["Kind"] == "activate"]
             return jobs and jobs[-1]["State"] == "failed" and jobs[-1]["Error"].rsplit(".", 1)[1]
-        world.until(over, limit=30)
-        assert over() in ("CredentialRefused", "Timeout") and time.monotonic() - begin < 30
+        world.until(over)
+        assert over() in ("CredentialRefused", "Timeout"), over()
         assert world.device_state(A)["registered"] is False
         world.ctl("activate", command("good"), A)
         same_keys(world)
@@ -161,7 +160,7 @@ def a_silent_agent_times_out_before_the_device_does():
         world.known(A)
         begin = time.monotonic()
         result = world.ctl("activate", command("silent"), A, expect=1)
-        assert "Timeout" in result.err and 15 < time.monotonic() - begin < 40, result
+        assert "Timeout" in result.err and 15 < time.monotonic() - begin < 100, result  # the agent sleeps for 120 s
         assert world.device_state(A)["registered"] is False
         world.ctl("activate", command("good"), A)
         same_keys(world)
@@ -178,7 +177,7 @@ def cancel_while_the_agent_is_asked():
         world.until(waiting)
         begin = time.monotonic()
         running.send_signal(harness.signal.SIGINT)
-        assert running.wait(20) == 5 and time.monotonic() - begin < 5
+        assert running.wait(harness.LIMIT_S) == 5 and time.monotonic() - begin < 15  # not the 18 s of the agent
         world.ctl("activate", command("good"), A)
         same_keys(world)
 
@@ -370,7 +369,7 @@ def with_the_risk_unsigned_a_refusal_is_not_updated():
 @case
 def mible_updates_what_has_no_other_service():
     model = "xiaomi.sensor_ht.test"
-    device = f"[{A}]\nModel=XMWSDJ04MMC\nFirmware=1.0.0_0010\nToken={TOKEN}\nBindKey={BIND_KEY}\nDid={DID}\n" \
+    device = f"[{A}]\nModel=XMWSDJ04MMC\nFirmware=1.0.0_0010\nInterval=250\nToken={TOKEN}\nBindKey={BIND_KEY}\nDid={DID}\n" \
              f"ImageRootKey={signing.ROOT}\n"
     with Signed(device) as world:
         data = signing.sign(image(20004, 25, text="1.0.0_0001").replace(b"LYWSD03MMC", b"XMWSDJ04MM"), "1.0.0_0012",
@@ -387,7 +386,7 @@ def mible_updates_what_has_no_other_service():
 
 @case
 def an_interrupted_mible_update_is_resumed():
-    device = f"[{A}]\nModel=XMWSDJ04MMC\nFirmware=1.0.0_0010\nToken={TOKEN}\nBindKey={BIND_KEY}\nDid={DID}\n" \
+    device = f"[{A}]\nModel=XMWSDJ04MMC\nFirmware=1.0.0_0010\nInterval=250\nToken={TOKEN}\nBindKey={BIND_KEY}\nDid={DID}\n" \
              f"ImageRootKey={signing.ROOT}\n"
     with Signed(device) as world:
         path = world.file("mible.bin", signing.sign(image(20004, 25, text="1.0.0_0001"), "1.0.0_0012", 0x1203, "x.y"))

@@ -33,7 +33,7 @@ def case(function):
 
 def request(**changes):
     return json.dumps({"version": 1, "address": ADDRESS, "model": "miaomiaoce.sensor_ht.t2", "product_id": 0x055B,
-                       "did": None, "token": TOKEN, "bind_key": BIND_KEY, "deadline_ms": 15000} | changes)
+                       "did": None, "token": TOKEN, "bind_key": BIND_KEY, "deadline_ms": 100000} | changes)
 
 
 class Desk:
@@ -239,7 +239,7 @@ def a_slow_service_ends_in_a_timeout():
             table.service.answers[path] = slow
             begin = time.monotonic()
             table.run(data=request(deadline_ms=1500), expect="timeout")
-            assert 1.4 < time.monotonic() - begin < 20
+            assert 1.4 < time.monotonic() - begin < 50  # the service takes 60 s
             table.run("--timeout=1", expect="timeout")
             table.service.answers[path] = table.service.apply
         before = len(table.service.requests)

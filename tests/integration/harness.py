@@ -26,6 +26,27 @@ class Skip(Exception):
     """The test cannot run here; says why."""
 
 
+def short_folder(prefix):
+    """A new folder whose path leaves room for a socket's name: the kernel takes 107 bytes."""
+    place = tempfile.gettempdir()
+    return pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=place if len(os.fsencode(place)) < 60 else "/tmp"))
+
+
+def terminal():
+    """The two ends of a new terminal."""
+    try:
+        return os.openpty()
+    except OSError as error:
+        raise Skip(f"there are no terminals here: {error}") from None
+
+
+def clean_environment():
+    """Ours without what changes the behaviour or the output of our programs."""
+    unwanted = ("DBUS_", "MITHERM_", "G_MESSAGES_DEBUG", "NOTIFY_SOCKET", "WATCHDOG_", "LC_", "LANGUAGE",
+                "STATE_DIRECTORY")
+    return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)} | {"LANG": "C.UTF-8"}
+
+
 def crc32(data):
     """CRC-32 as Telink images carry it: no final inversion (protocol/image.md section 1)."""
     import zlib
@@ -109,7 +130,7 @@ class World:
     """Everything a test needs; `with World(devices) as world`."""
 
     def __init__(self, devices, sim_args=(), daemon_args=(), start=True):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="mitherm-"))
+        self.dir = short_folder("mitherm-")
         self.state = self.dir / "state"
         self.children = []
         self.devices = self.dir / "devices.conf"
@@ -119,8 +140,7 @@ class World:
         self.sim = self.daemon = self.bus_process = None
         self.auto = start
         self.quiet = False
-        self.env = dict(os.environ)
-        self.env.pop("DBUS_SESSION_BUS_ADDRESS", None)
+        self.env = clean_environment()
 
     def __enter__(self):
         try:
@@ -210,10 +230,11 @@ class World:
         return code
 
     def until(self, holds, limit=LIMIT_S):
-        until = time.monotonic() + limit
+        until, pause = time.monotonic() + limit, 0.02
         while not holds():
             assert time.monotonic() < until, f"does not hold within {limit} s"
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause = min(1.5 * pause, 0.25)
 
     def control(self, **line):
         self.sim.stdin.write(json.dumps(line) + "\n")

@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#define LIMIT_US (15 * G_USEC_PER_SEC)
+#define LIMIT_US (60 * G_USEC_PER_SEC)
 
 static void
 signal_free (gpointer data)

@@ -400,10 +400,12 @@ test_flips (gconstpointer data)
 {
   const FlipRange *range = data;
   g_autoptr (GByteArray) file = signed_image ();
+  /* Each bit costs up to three checks of a signature: all of them only in the slow mode. */
+  gsize step = g_test_slow () ? range->step : MAX (range->step, 11);
   gsize bit;
 
   g_assert_cmpuint (file->len, ==, 5392);
-  for (bit = range->from * 8; bit < range->to * 8; bit += range->step)
+  for (bit = range->from * 8; bit < range->to * 8; bit += step)
     check_flip (file, bit);
 }
 

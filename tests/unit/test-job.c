@@ -95,12 +95,26 @@ remove_tree (const char *path)
   g_rmdir (path);
 }
 
+/* Links drop, jobs are let go: until only we hold @object. */
+static void
+wait_alone (gpointer object)
+{
+  gint64 until = g_get_monotonic_time () + LIMIT_S * G_USEC_PER_SEC;
+
+  while (G_OBJECT (object)->ref_count > 1 && g_get_monotonic_time () < until)
+    {
+      g_main_context_iteration (NULL, FALSE);
+      g_usleep (200);
+    }
+}
+
 static void
 tear_down (Fixture *f, gconstpointer data)
 {
   mitherm_manager_stop (f->manager);
-  spin_ms (40); /* links drop, jobs are let go */
+  wait_alone (f->manager);
   g_assert_finalize_object (f->manager);
+  wait_alone (f->radio);
   g_assert_finalize_object (f->radio);
   mi_models_free (f->models);
   mitherm_store_free (f->store);
