@@ -13,12 +13,13 @@
 #include <unistd.h>
 
 #define REDRAW_MS 1000
-/* Cursor to the corner; forget the rest of a line, of the screen; hide and show the cursor. */
+/* Cursor to the corner; forget the rest of a line, of the screen. */
 #define TERM_HOME "\033[H"
 #define TERM_EOL  "\033[K"
 #define TERM_REST "\033[J"
-#define TERM_HIDE "\033[?25l"
-#define TERM_SHOW "\033[?25h"
+/* No cursor, and no second line for what is wider than the terminal; and back again. */
+#define TERM_BEGIN "\033[?25l\033[?7l"
+#define TERM_END   "\033[?7h\033[?25h"
 
 typedef struct
 {
@@ -201,6 +202,15 @@ terminal_rows (void)
 }
 
 static gboolean
+is_there (Monitor *monitor)
+{
+  g_autofree char *owner = g_dbus_object_manager_client_get_name_owner (
+      G_DBUS_OBJECT_MANAGER_CLIENT (monitor->app->objects));
+
+  return owner != NULL;
+}
+
+static gboolean
 on_redraw (gpointer data)
 {
   Monitor *monitor = data;
@@ -228,19 +238,42 @@ on_redraw (gpointer data)
     }
   fputs (TERM_HOME, stdout);
   table_print_with_end (table, TERM_EOL "\n");
-  if (hidden > 0)
+  if (!is_there (monitor))
+    fputs ("waiting for the daemon" TERM_EOL, stdout);
+  else if (hidden > 0)
     printf ("... and %u more" TERM_EOL, hidden);
   fputs (TERM_REST, stdout);
   fflush (stdout);
   return G_SOURCE_CONTINUE;
 }
 
-static guint
+/* Sources that draw the table; 0: none. */
+typedef struct
+{
+  guint redraw;
+  guint resize;
+} Screen;
+
+static Screen
 watch_as_table (Monitor *monitor)
 {
-  fputs (TERM_HIDE TERM_HOME TERM_REST, stdout);
+  Screen screen;
+
+  fputs (TERM_BEGIN TERM_HOME TERM_REST, stdout);
   on_redraw (monitor);
-  return g_timeout_add (REDRAW_MS, on_redraw, monitor);
+  screen.redraw = g_timeout_add (REDRAW_MS, on_redraw, monitor);
+  screen.resize = g_unix_signal_add (SIGWINCH, on_redraw, monitor);
+  return screen;
+}
+
+static void
+leave_screen (const Screen *screen)
+{
+  if (screen->redraw == 0)
+    return;
+  g_source_remove (screen->redraw);
+  g_source_remove (screen->resize);
+  fputs (TERM_END "\n", stdout);
 }
 
 static gboolean
@@ -250,13 +283,37 @@ on_interrupt (gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
+/* Nobody reads any more: GLib has SIGPIPE ignored, and the next line may be long in coming. */
+static gboolean
+on_output_closed (gint fd, GIOCondition condition, gpointer data)
+{
+  g_main_loop_quit (((Monitor *) data)->loop);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+run_until_interrupted (Monitor *monitor)
+{
+  guint interrupt = g_unix_signal_add (SIGINT, on_interrupt, monitor);
+  guint terminate = g_unix_signal_add (SIGTERM, on_interrupt, monitor);
+  GSource *output = g_unix_fd_source_new (STDOUT_FILENO, G_IO_ERR | G_IO_HUP);
+
+  g_source_set_callback (output, G_SOURCE_FUNC (on_output_closed), monitor, NULL);
+  g_source_attach (output, NULL);
+  g_main_loop_run (monitor->loop);
+  g_source_destroy (output);
+  g_source_unref (output);
+  g_source_remove (interrupt);
+  g_source_remove (terminate);
+}
+
 static ExitStatus
 run_monitor (App *app, int argc, char **argv)
 {
   g_autoptr (GMainLoop) loop = g_main_loop_new (NULL, FALSE);
   Monitor monitor = { app, loop };
+  Screen screen = { 0 };
   ExitStatus status;
-  guint interrupt, terminate, redraw = 0;
 
   app_parse (app, &cmd_monitor, NULL, &argc, &argv);
   if (argc > 1)
@@ -266,18 +323,10 @@ run_monitor (App *app, int argc, char **argv)
   if (app->json || !isatty (STDOUT_FILENO))
     watch_as_lines (&monitor);
   else
-    redraw = watch_as_table (&monitor);
-  interrupt = g_unix_signal_add (SIGINT, on_interrupt, &monitor);
-  terminate = g_unix_signal_add (SIGTERM, on_interrupt, &monitor);
-  g_main_loop_run (loop);
-  g_source_remove (interrupt);
-  g_source_remove (terminate);
+    screen = watch_as_table (&monitor);
+  run_until_interrupted (&monitor);
   g_signal_handlers_disconnect_by_data (app->objects, &monitor);
-  if (redraw != 0)
-    {
-      g_source_remove (redraw);
-      fputs (TERM_SHOW "\n", stdout);
-    }
+  leave_screen (&screen);
   return EXIT_DONE;
 }
 

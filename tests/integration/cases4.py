@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Measurements, scanning, clock and catalogue on simulated thermometers: cases4.py NAME runs one case."""
 
+import fcntl
 import hashlib
 import json
 import math
@@ -9,8 +10,10 @@ import os
 import pathlib
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 
@@ -511,6 +514,56 @@ def monitor_shows_a_live_table_on_a_terminal():
         assert re.search(r"2\d\.\d °C +\d\d\.\d % +100 % +3\.00 V", row), row
         assert re.search(B + r" +LYWSD03MMC +- ", text), text
         assert "{" not in text, text
+
+
+@case
+def monitor_heeds_the_size_of_the_terminal_and_leaves_it_as_it_was():
+    devices = silent(*[f"A4:C1:38:00:06:{i:02X}" for i in range(12)])
+    with World(devices) as world:
+        world.until(lambda: len(world.ctl("--json", "list").json()[0]) == 12)
+        main_end, end = harness.terminal()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 40, 0, 0))
+        child = subprocess.Popen(world.command("monitor"), stdout=end, stderr=subprocess.PIPE, env=world.env)
+        world.children.append(child)
+        text = ""
+
+        def read_until(*wanted):
+            nonlocal text
+            text = ""
+            while not all(w in text for w in wanted):
+                text += os.read(main_end, 4096).decode()
+        read_until("... and 6 more")
+        assert "\x1b[?7l" in text and "\x1b[?25l" in text, text  # lines are cut, not continued
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
+        child.send_signal(signal.SIGWINCH)
+        read_until("A4:C1:38:00:06:0B")
+        world.stop_daemon()
+        read_until("waiting for the daemon")
+        world.start_daemon()
+        read_until("A4:C1:38:00:06:00", "A4:C1:38:00:06:0B")
+        child.send_signal(signal.SIGTERM)
+        read_until("\x1b[?7h", "\x1b[?25h")
+        assert child.wait(20) == 0
+        os.close(end)
+        os.close(main_end)
+
+
+@case
+def monitor_ends_when_nobody_reads_any_more():
+    with World(silent(A)) as world:
+        world.known(A)
+        main_end, end = harness.terminal()
+        table = subprocess.Popen(world.command("monitor"), stdin=subprocess.DEVNULL, stdout=end, env=world.env,
+                                 stderr=subprocess.PIPE)
+        world.children.append(table)
+        os.close(end)
+        os.read(main_end, 4096)
+        os.close(main_end)
+        assert table.wait(20) == 0
+        lines = world.ctl_start("monitor")
+        assert json.loads(lines.stdout.readline())["event"] == "added"
+        lines.stdout.close()
+        assert lines.wait(20) == 0 and lines.stderr.read() == ""
 
 
 @case
