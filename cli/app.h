@@ -82,6 +82,8 @@ ExitStatus app_exit_status (const char *error_name, gboolean late);
 
 /* Watches a job to its end and prints it. */
 ExitStatus app_follow_job (App *app, const char *path);
+/* The same; if @detach it only prints which job it is. */
+ExitStatus app_take_job (App *app, const char *path, gboolean detach);
 
 /* Opens @path (or stdin for "-", copied into memory) for passing on. Returns: -1 after printing
  * why. */

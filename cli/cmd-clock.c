@@ -2,9 +2,7 @@
 #include "config.h"
 
 #include "app.h"
-#include "output.h"
 
-#include <stdio.h>
 
 /* Seconds since 1970, or a date as in ISO 8601, local where it names no zone. */
 static gboolean
@@ -36,13 +34,7 @@ set_clock (App *app, const char *name, GVariant *options, gboolean detach)
   if (!mitherm_dbus_device1_call_set_clock_sync (
           device, sunk, G_DBUS_CALL_FLAGS_ALLOW_INTERACTIVE_AUTHORIZATION, -1, &job, NULL, &error))
     return app_report (app, error);
-  if (!detach)
-    return app_follow_job (app, job);
-  if (app->json)
-    output_json (g_variant_new_parsed ("{'job': <%s>}", job));
-  else
-    printf ("%s\n", job);
-  return EXIT_DONE;
+  return app_take_job (app, job, detach);
 }
 
 static ExitStatus

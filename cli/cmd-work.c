@@ -5,10 +5,8 @@
 #include "agent.h"
 #include "app.h"
 #include "images.h"
-#include "output.h"
 
 #include <gio/gunixfdlist.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #define CALL_FLAGS G_DBUS_CALL_FLAGS_ALLOW_INTERACTIVE_AUTHORIZATION
@@ -32,15 +30,7 @@ static gboolean detach;
 static ExitStatus
 follow (App *app, gboolean called, const char *job, GError *error)
 {
-  if (!called)
-    return app_report (app, error);
-  if (!detach)
-    return app_follow_job (app, job);
-  if (app->json)
-    output_json (g_variant_new_parsed ("{'job': <%s>}", job));
-  else
-    printf ("%s\n", job);
-  return EXIT_DONE;
+  return called ? app_take_job (app, job, detach) : app_report (app, error);
 }
 
 static ExitStatus

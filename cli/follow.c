@@ -252,3 +252,15 @@ app_follow_job (App *app, const char *path)
   g_free (follow.last_state);
   return status;
 }
+
+ExitStatus
+app_take_job (App *app, const char *path, gboolean detach)
+{
+  if (!detach)
+    return app_follow_job (app, path);
+  if (app->json)
+    output_json (g_variant_new_parsed ("{'job': <%s>}", path));
+  else
+    printf ("%s\n", path);
+  return EXIT_DONE;
+}

@@ -83,6 +83,9 @@ void mi_auth_expect (MiAuth *self, guint8 type, gsize max, MiEffects *effects);
 gboolean mi_auth_await_last (MiAuth *self, const MiInput *in, guint8 type, guint32 success,
                              guint32 failure, guint next);
 
+/* Whether the message @in has @wanted bytes; another length is MI_ERROR_PROTOCOL. */
+gboolean mi_auth_check_length (MiProcedure *self, const MiInput *in, gsize wanted, GError **error);
+
 /* Whether @in is the acknowledgement of @type, or a message of @type. */
 #define mi_input_is_sent(in, t)    ((in)->kind == MI_INPUT_SENT && (in)->type == (t))
 #define mi_input_is_message(in, t) ((in)->kind == MI_INPUT_MESSAGE && (in)->type == (t))

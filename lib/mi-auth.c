@@ -97,6 +97,18 @@ mi_auth_await_last (MiAuth *self, const MiInput *in, guint8 type, guint32 succes
   return TRUE;
 }
 
+gboolean
+mi_auth_check_length (MiProcedure *self, const MiInput *in, gsize wanted, GError **error)
+{
+  if (in->len == wanted)
+    return TRUE;
+  g_set_error (error, MI_ERROR, MI_ERROR_PROTOCOL,
+               "message of type %02x has %" G_GSIZE_FORMAT
+               " bytes in state %s, not %" G_GSIZE_FORMAT,
+               in->type, in->len, mi_procedure_get_state_name (self), wanted);
+  return FALSE;
+}
+
 static gboolean
 default_opcode (MiProcedure *self, const MiInput *in, GError **error)
 {

@@ -107,18 +107,6 @@ on_send_random (MiProcedure *procedure, const MiInput *in, MiEffects *effects, G
 }
 
 static gboolean
-check_length (MiProcedure *self, const MiInput *in, gsize wanted, GError **error)
-{
-  if (in->len == wanted)
-    return TRUE;
-  g_set_error (error, MI_ERROR, MI_ERROR_PROTOCOL,
-               "message of type %02x has %" G_GSIZE_FORMAT
-               " bytes in state %s, not %" G_GSIZE_FORMAT,
-               in->type, in->len, mi_procedure_get_state_name (self), wanted);
-  return FALSE;
-}
-
-static gboolean
 on_expect_random (MiProcedure *procedure, const MiInput *in, MiEffects *effects, GError **error)
 {
   MiLogin *self = (MiLogin *) procedure;
@@ -128,7 +116,7 @@ on_expect_random (MiProcedure *procedure, const MiInput *in, MiEffects *effects,
     return already_logged_in (self, effects);
   if (!mi_input_is_message (in, MI_MESSAGE_DEVICE_RANDOM))
     return mi_auth_default (procedure, in, error);
-  if (!check_length (procedure, in, MI_RANDOM_LEN, error))
+  if (!mi_auth_check_length (procedure, in, MI_RANDOM_LEN, error))
     return FALSE;
   memcpy (self->device_random, in->data, MI_RANDOM_LEN);
   if (!mi_session_derive (&self->session, self->token, self->app_random, self->device_random,
@@ -149,7 +137,7 @@ on_expect_confirmation (MiProcedure *procedure, const MiInput *in, MiEffects *ef
 
   if (!mi_input_is_message (in, MI_MESSAGE_DEVICE_CONFIRMATION))
     return mi_auth_default (procedure, in, error);
-  if (!check_length (procedure, in, CONFIRMATION_LEN, error))
+  if (!mi_auth_check_length (procedure, in, CONFIRMATION_LEN, error))
     return FALSE;
   if (!confirmation (self->session.dev_key, self->device_random, self->app_random, expected, error))
     return FALSE;

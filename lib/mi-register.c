@@ -96,18 +96,6 @@ give_up (MiEffects *effects)
 }
 
 static gboolean
-check_length (MiProcedure *self, const MiInput *in, gsize wanted, GError **error)
-{
-  if (in->len == wanted)
-    return TRUE;
-  g_set_error (error, MI_ERROR, MI_ERROR_PROTOCOL,
-               "message of type %02x has %" G_GSIZE_FORMAT
-               " bytes in state %s, not %" G_GSIZE_FORMAT,
-               in->type, in->len, mi_procedure_get_state_name (self), wanted);
-  return FALSE;
-}
-
-static gboolean
 draw (MiRegister *self, guint8 *out, gsize len, GError **error)
 {
   if (self->random (out, len, self->random_data))
@@ -284,7 +272,7 @@ on_expect_key (MiProcedure *procedure, const MiInput *in, MiEffects *effects, GE
 
   if (!mi_input_is_message (in, MI_MESSAGE_PUBLIC_KEY))
     return register_default (procedure, in, error);
-  if (!check_length (procedure, in, PUBLIC_KEY_LEN, error))
+  if (!mi_auth_check_length (procedure, in, PUBLIC_KEY_LEN, error))
     return FALSE;
   if (!mi_ec_key_agree (self->key, in->data, self->secret, error))
     return FALSE;
@@ -320,7 +308,7 @@ on_oob_expect_confirmation (MiProcedure *procedure, const MiInput *in, MiEffects
 
   if (!mi_input_is_message (in, MI_MESSAGE_DEVICE_CONFIRMATION))
     return register_default (procedure, in, error);
-  if (!check_length (procedure, in, CONFIRMATION_LEN, error))
+  if (!mi_auth_check_length (procedure, in, CONFIRMATION_LEN, error))
     return FALSE;
   memcpy (self->device_confirmation, in->data, CONFIRMATION_LEN);
   if (!draw (self, self->host_random, sizeof self->host_random, error)
@@ -351,7 +339,7 @@ on_oob_expect_random (MiProcedure *procedure, const MiInput *in, MiEffects *effe
 
   if (!mi_input_is_message (in, MI_MESSAGE_DEVICE_RANDOM))
     return register_default (procedure, in, error);
-  if (!check_length (procedure, in, MI_RANDOM_LEN, error)
+  if (!mi_auth_check_length (procedure, in, MI_RANDOM_LEN, error)
       || !oob_hmac (self, in->data, expected, error))
     return FALSE;
   if (!mi_crypto_equal (expected, self->device_confirmation, CONFIRMATION_LEN))
