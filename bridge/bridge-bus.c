@@ -193,13 +193,12 @@ bridge_bus_is_running (BridgeBus *self)
 }
 
 void
-bridge_bus_call_job (BridgeBus *self, const char *path, const char *method,
+bridge_bus_call_job (BridgeBus *self, const char *path, const char *method, GVariant *parameters,
                      GCancellable *cancellable, GAsyncReadyCallback callback, gpointer data)
 {
-  g_dbus_connection_call (self->connection, self->owner, path, DEVICE_INTERFACE, method,
-                          g_variant_new ("(a{sv})", NULL), G_VARIANT_TYPE ("(o)"),
-                          G_DBUS_CALL_FLAGS_NO_AUTO_START, CALL_TIMEOUT_MS, cancellable, callback,
-                          data);
+  g_dbus_connection_call (self->connection, self->owner, path, DEVICE_INTERFACE, method, parameters,
+                          G_VARIANT_TYPE ("(o)"), G_DBUS_CALL_FLAGS_NO_AUTO_START, CALL_TIMEOUT_MS,
+                          cancellable, callback, data);
 }
 
 char *

@@ -32,9 +32,13 @@ void bridge_bus_free (BridgeBus *self);
 
 gboolean bridge_bus_is_running (BridgeBus *self);
 
-/* Calls a method of Device1 that takes (a{sv}), here empty, and returns (o). */
+/*
+ * Calls a method of Device1 that returns (o). @parameters: (nullable) floating; NULL: the method
+ * takes none.
+ */
 void bridge_bus_call_job (BridgeBus *self, const char *path, const char *method,
-                          GCancellable *cancellable, GAsyncReadyCallback callback, gpointer data);
+                          GVariant *parameters, GCancellable *cancellable,
+                          GAsyncReadyCallback callback, gpointer data);
 /* (transfer full): the job's path. */
 char *bridge_bus_call_job_finish (GAsyncResult *result, GError **error);
 

@@ -25,6 +25,7 @@ typedef struct
   BridgeCommand running;                 /* what started is */
   gint64 waits_until[BRIDGE_N_COMMANDS]; /* commands that wait for the daemon; 0: none */
   gint64 taken[BRIDGE_N_COMMANDS];       /* when the last one was taken; 0: never */
+  gint64 read_us;                        /* when its version was asked for; 0: never */
   char *complaint;                       /* as last logged */
   gint64 complaint_us;
 

@@ -23,13 +23,17 @@
 #define COMMAND_WAIT_US    (60 * G_USEC_PER_SEC)
 #define DUPLICATE_US       (120 * G_USEC_PER_SEC)
 #define IGNORED_LOG_GAP_US (60 * G_USEC_PER_SEC)
-#define MAX_ITEMS          512
-#define MAX_LEFTOVERS      1024
-#define REASON_UNKNOWN     "unknown-thermometer"
-#define REASON_NOTHING     "nothing-to-install"
-#define NOT_AUTHORIZED     "org.mitherm.Error.NotAuthorized"
-#define RSSI_MIN           (-128)
-#define RSSI_MAX           127
+/* A version that could not be read. */
+#define READ_AGAIN_US  (G_GINT64_CONSTANT (3600) * G_USEC_PER_SEC)
+#define READ_GAP_US    (10 * G_USEC_PER_SEC)
+#define MAX_ITEMS      512
+#define MAX_LEFTOVERS  1024
+#define REASON_UNKNOWN "unknown-thermometer"
+#define REASON_NOTHING "nothing-to-install"
+#define REASON_READING "reading"
+#define NOT_AUTHORIZED "org.mitherm.Error.NotAuthorized"
+#define RSSI_MIN       (-128)
+#define RSSI_MAX       127
 
 typedef struct
 {
@@ -51,6 +55,7 @@ struct _Bridge
   GHashTable *leftovers; /* id: whether it had keys, of retained topics that we found */
   gboolean settled;
   gint64 running_since; /* monotonic */
+  gint64 read_us;       /* when a version was last asked for */
   guint birth_id, housekeeping_id;
   char *birth_topic;
   GCancellable *cancellable;
@@ -145,6 +150,16 @@ is_busy (Bridge *self, BridgeItem *item)
   if (item->calling != BRIDGE_COMMAND_NONE || item->started != NULL)
     return TRUE;
   return !g_str_equal (item->job, NO_JOB) && (job == NULL || !is_final (job));
+}
+
+/* What is under way ends soon by itself and was not asked for here: a command may wait for it. */
+static gboolean
+is_only_read (Bridge *self, BridgeItem *item)
+{
+  Job *job = current_job (self, item);
+
+  return item->calling == BRIDGE_COMMAND_NONE && item->started == NULL && job != NULL
+         && g_strcmp0 (job->kind, "info") == 0;
 }
 
 /* Some speak so rarely that only the daemon can tell whether their values are old. */
@@ -538,7 +553,7 @@ start_command (Bridge *self, BridgeItem *item, BridgeCommand command)
   g_debug ("%s: %s", item->told.address, command_name (command));
   bridge_bus_call_job (self->bus, item->path,
                        command == BRIDGE_COMMAND_INSTALL ? "UpdateFromCatalog" : "SetClock",
-                       self->cancellable, on_job_started, call);
+                       g_variant_new ("(a{sv})", NULL), self->cancellable, on_job_started, call);
   refresh (self, item);
 }
 
@@ -546,7 +561,7 @@ static const char *
 refusal (Bridge *self, BridgeItem *item, BridgeCommand command)
 {
   if (is_busy (self, item))
-    return "busy";
+    return is_only_read (self, item) ? REASON_READING : "busy";
   if (command == BRIDGE_COMMAND_INSTALL && *item->told.update_version == '\0')
     return REASON_NOTHING;
   return NULL;
@@ -564,7 +579,7 @@ run_waiting (Bridge *self, BridgeItem *item)
         continue;
       reason = refusal (self, item, command);
       /* After its start the daemon may not know at once what thermometer it is. */
-      if (g_strcmp0 (reason, REASON_NOTHING) == 0)
+      if (g_strcmp0 (reason, REASON_NOTHING) == 0 || g_strcmp0 (reason, REASON_READING) == 0)
         continue;
       item->waits_until[command] = 0;
       if (reason == NULL)
@@ -588,18 +603,18 @@ take_command (Bridge *self, BridgeItem *item, BridgeCommand command, BridgeArriv
     reason = "duplicate";
   if (reason == NULL && bridge_bus_is_running (self->bus) && item->present)
     reason = refusal (self, item, command);
-  if (reason != NULL)
+  if (reason != NULL && !g_str_equal (reason, REASON_READING))
     {
       ignore (self, reason);
       return;
     }
   item->taken[command] = now;
-  if (bridge_bus_is_running (self->bus) && item->present)
+  if (reason == NULL && bridge_bus_is_running (self->bus) && item->present)
     {
       start_command (self, item, command);
       return;
     }
-  g_message ("%s: %s: waits for the daemon", item->told.address, command_name (command));
+  g_message ("%s: %s: waits", item->told.address, command_name (command));
   item->waits_until[command] = now + COMMAND_WAIT_US;
   refresh (self, item);
 }
@@ -875,6 +890,50 @@ on_daemon (gboolean running, gpointer data)
       }
 }
 
+/* --- versions ------------------------------------------------------------------------------- */
+
+static void
+on_read_started (GObject *source, GAsyncResult *result, gpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  g_autofree char *path = bridge_bus_call_job_finish (result, &error);
+
+  if (path == NULL)
+    g_debug ("a version cannot be read: %s", error->message);
+}
+
+/*
+ * Without the installed version there is nothing that an update entity could show. Only of
+ * thermometers that have keys here: those are somebody's who uses this daemon.
+ */
+static gboolean
+wants_reading (Bridge *self, BridgeItem *item, gint64 now)
+{
+  return item->present && !item->forgotten && item->told.has_keys && *item->told.firmware == '\0'
+         && heard_lately (item) && !is_busy (self, item)
+         && (item->read_us == 0 || now - item->read_us >= READ_AGAIN_US);
+}
+
+/* One after the other, as each takes the radio for some seconds. */
+static void
+read_versions (Bridge *self, gint64 now)
+{
+  GHashTableIter iter;
+  BridgeItem *item;
+
+  if (self->read_us != 0 && now - self->read_us < READ_GAP_US)
+    return;
+  g_hash_table_iter_init (&iter, self->items);
+  while (g_hash_table_iter_next (&iter, NULL, (gpointer *) &item))
+    if (wants_reading (self, item, now))
+      {
+        self->read_us = item->read_us = now;
+        bridge_bus_call_job (self->bus, item->path, "ReadInfo", NULL, self->cancellable,
+                             on_read_started, NULL);
+        return;
+      }
+}
+
 /* --- housekeeping --------------------------------------------------------------------------- */
 
 static void
@@ -920,6 +979,8 @@ on_housekeeping (gpointer data)
         }
       refresh (self, item);
     }
+  if (bridge_bus_is_running (self->bus) && bridge_mqtt_is_connected (self->mqtt))
+    read_versions (self, now);
   if (steady && self->settled)
     judge_leftovers (self);
   if (self->ignored_new > 0 && now - self->ignored_logged >= IGNORED_LOG_GAP_US)

@@ -416,8 +416,8 @@ class App(harness.World):
 
     @staticmethod
     def retained(port, user, password):
-        done = run("mosquitto_sub", "-h", "127.0.0.1", "-p", port, "-u", user, "-P", password, "-t", "#", "-F", "%j",
-                   "--retained-only", "-W", "1", expect=None)
+        done = run("timeout", "20", "mosquitto_sub", "-h", "127.0.0.1", "-p", port, "-u", user, "-P", password, "-t", "#",
+                   "-F", "%j", "--retained-only", "-W", "1", expect=None)
         return {m["topic"]: m["payload"] for m in map(json.loads, done.stdout.splitlines())}
 
     def stop_service(self, name):
