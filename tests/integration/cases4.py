@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Measurements, scanning, clock and catalogue on simulated thermometers: cases4.py NAME runs one case."""
 
+import ast
 import fcntl
 import hashlib
 import json
@@ -610,6 +611,61 @@ def clock_with_a_zone_is_set_to_it():
         done = world.ctl("--json", "clock", "--time=1800000000", "--zone=America/New_York", A).json()[-1]
         assert done["Result"]["zone"] == "-05:00", done
         assert 1800000000 <= clock_of(world) < 1800000000 + 60
+
+
+class PlainClient:
+    """Another client of org.bluez, connected to a thermometer; for one characteristic."""
+
+    def __init__(self, world, uuid, address=A):
+        self.world, self.device = world, f"/org/bluez/hci0/dev_{address.replace(':', '_')}"
+        self.call(self.device, "org.bluez.Device1.Connect")
+        found = []
+
+        def resolved():
+            text = self.call("/", "org.freedesktop.DBus.ObjectManager.GetManagedObjects")
+            for part in text.split("org.bluez.GattCharacteristic1")[1:]:
+                if f"'UUID': <'{uuid}" in part.split("}")[0]:
+                    before = text[:text.index(part)]
+                    found.append(re.findall(r"'?(/org/bluez/[\w/]+/char[0-9a-f]+)'?: \{", before)[-1])
+            return found
+        world.until(resolved)
+        self.path = found[0]
+
+    def call(self, path, method, *args):
+        return subprocess.run(["gdbus", "call", f"--address={self.world.bus}", "--dest=org.bluez",
+                               f"--object-path={path}", f"--method={method}", *args], capture_output=True, text=True,
+                              check=True, timeout=60).stdout
+
+    def write(self, data):
+        self.call(self.path, "org.bluez.GattCharacteristic1.WriteValue", str(list(data)), "{}")
+
+    def read(self):
+        text = self.call(self.path, "org.bluez.GattCharacteristic1.ReadValue", "{}")
+        if text.startswith("(b"):  # so are bytes printed that end with their only zero
+            return ast.literal_eval(text.strip())[0] + b"\0"
+        return bytes(int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})", text))
+
+    def close(self):
+        self.call(self.device, "org.bluez.Device1.Disconnect")
+
+
+@case
+def clock_with_quarters_of_an_hour_gets_the_whole_zone():
+    clock = "ebe0ccb7-7a0a-4b0c-8a1a-6ff2997da3a6"
+    with World(f"[{A}]\nModel=LYWSD02\n") as world:
+        world.known(A)
+        client = PlainClient(world, clock)
+        client.write(bytes(6))  # such a firmware has six bytes
+        assert len(client.read()) == 6
+        client.close()
+        for zone, hours, quarters in (("Asia/Kathmandu", 5, 3), ("-03:30", -3, -2), ("+02:00", 2, 0)):
+            done = world.ctl("--json", "clock", "--time=1800000000", f"--zone={zone}", A).json()[-1]
+            assert done["State"] == "done", done
+            client = PlainClient(world, clock)
+            value = client.read()
+            client.close()
+            assert 1800000000 <= int.from_bytes(value[:4], "little") < 1800000000 + 60, value
+            assert value[4:] == bytes([hours & 0xff, quarters & 0xff]), (zone, value)
 
 
 @case
