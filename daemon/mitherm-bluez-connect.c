@@ -590,7 +590,8 @@ mitherm_connect_on_peer (MithermPeer *peer, gboolean heard)
 void
 mitherm_connect_on_quiet (MithermAdapter *adapter)
 {
-  if (adapter->current != NULL && adapter->current->step == STEP_QUIET)
+  if (adapter->current != NULL && adapter->current->step == STEP_QUIET
+      && mitherm_discovery_is_quiet (adapter))
     connect_device (adapter->current);
 }
 

@@ -43,14 +43,34 @@ on_filter_set (GObject *source, GAsyncResult *result, gpointer user_data)
   g_autoptr (GError) error = NULL;
   g_autoptr (GVariant) reply
       = g_dbus_connection_call_finish (G_DBUS_CONNECTION (source), result, &error);
-  MithermAdapter *self = user_data;
 
-  if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-    return;
   /* Discovery works without, only with fewer reports. */
-  self->filter_set = reply != NULL;
-  if (reply == NULL)
-    g_debug ("%s: discovery filter: %s", self->name, error->message);
+  if (reply == NULL && !g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    g_debug ("discovery filter: %s", error->message);
+}
+
+static void
+set_filter (MithermAdapter *self)
+{
+  GVariantBuilder filter;
+
+  /* UUIDs would compare lists of services only: a thermometer has none. */
+  g_variant_builder_init (&filter, G_VARIANT_TYPE_VARDICT);
+  g_variant_builder_add (&filter, "{sv}", "Transport", g_variant_new_string ("le"));
+  g_variant_builder_add (&filter, "{sv}", "DuplicateData", g_variant_new_boolean (TRUE));
+  /* Empty fits every device: else what fits no pattern of any other client is hidden from us. */
+  g_variant_builder_add (&filter, "{sv}", "Pattern", g_variant_new_string (""));
+  call_adapter (self, "SetDiscoveryFilter", g_variant_new ("(a{sv})", &filter), on_filter_set);
+}
+
+/*
+ * Without discovery no filter stays: bluetoothd 5.66 ends the discovery of the only other client
+ * when a client leaves that has a filter and no discovery.
+ */
+static void
+clear_filter (MithermAdapter *self)
+{
+  call_adapter (self, "SetDiscoveryFilter", g_variant_new ("(a{sv})", NULL), on_filter_set);
 }
 
 /* A session of ours may be left over, or another client's call is on its way: clear, try again. */
@@ -63,6 +83,7 @@ retry_later (MithermAdapter *self)
   g_dbus_connection_call (self->bluez->bus, self->bluez->owner, self->path, BLUEZ_ADAPTER_IFACE,
                           "StopDiscovery", NULL, NULL, G_DBUS_CALL_FLAGS_NO_AUTO_START, -1, NULL,
                           NULL, NULL);
+  clear_filter (self);
   if (self->retry_id == 0)
     self->retry_id = g_timeout_add_seconds (pause_s, on_retry, self);
 }
@@ -105,6 +126,7 @@ on_stopped (GObject *source, GAsyncResult *result, gpointer user_data)
   /* If our session is still there, the next start finds out. */
   if (reply == NULL)
     g_debug ("%s: stopping discovery: %s", self->name, error->message);
+  clear_filter (self);
   set_discovery (self, MITHERM_DISCOVERY_OFF);
   mitherm_connect_on_quiet (self);
   mitherm_discovery_update (self);
@@ -113,17 +135,8 @@ on_stopped (GObject *source, GAsyncResult *result, gpointer user_data)
 static void
 start (MithermAdapter *self)
 {
-  GVariantBuilder filter;
-
   set_discovery (self, MITHERM_DISCOVERY_STARTING);
-  if (!self->filter_set)
-    {
-      /* UUIDs would compare lists of services only: a thermometer has none. */
-      g_variant_builder_init (&filter, G_VARIANT_TYPE_VARDICT);
-      g_variant_builder_add (&filter, "{sv}", "Transport", g_variant_new_string ("le"));
-      g_variant_builder_add (&filter, "{sv}", "DuplicateData", g_variant_new_boolean (TRUE));
-      call_adapter (self, "SetDiscoveryFilter", g_variant_new ("(a{sv})", &filter), on_filter_set);
-    }
+  set_filter (self);
   call_adapter (self, "StartDiscovery", NULL, on_started);
 }
 
@@ -220,7 +233,7 @@ mitherm_discovery_update (MithermAdapter *self)
 gboolean
 mitherm_discovery_is_quiet (MithermAdapter *self)
 {
-  return self->discovery == MITHERM_DISCOVERY_OFF;
+  return self->discovery == MITHERM_DISCOVERY_OFF && self->monitor == MITHERM_DISCOVERY_OFF;
 }
 
 void
@@ -231,9 +244,8 @@ mitherm_discovery_reset (MithermAdapter *self)
   g_cancellable_cancel (self->calls);
   g_clear_object (&self->calls);
   self->calls = g_cancellable_new ();
-  self->filter_set = FALSE;
   self->failures = 0;
-  self->monitor = MITHERM_DISCOVERY_OFF;
+  mitherm_monitor_reset (self);
   self->resting = FALSE;
   g_clear_handle_id (&self->duty_id, g_source_remove);
   set_discovery (self, MITHERM_DISCOVERY_OFF);

@@ -33,7 +33,6 @@ typedef struct
   GCancellable *calls; /* cancelled when the adapter goes, or its power */
 
   MithermDiscovery discovery;
-  gboolean filter_set;
   guint failures;
   guint retry_id;
   guint watch_id; /* bluetoothd says that it does not discover, though we asked for it */
@@ -44,6 +43,7 @@ typedef struct
 
   gboolean monitor_offered; /* bluetoothd can scan passively for us */
   MithermDiscovery monitor;
+  guint monitor_ids[2]; /* our objects that describe it */
 
   gboolean scan;  /* a connect looks for its device: discover in any case */
   gboolean quiet; /* a connect needs the radio: do not discover */
@@ -59,8 +59,9 @@ typedef struct
   char *path;
   char *name; /* nullable */
   MithermAdapter *adapter;
-  gint64 seen_us; /* monotonic time of the last advertisement, 0: none yet */
-  guint id;       /* never used again, unlike the path */
+  GVariant *service_data; /* as last signalled, NULL: none yet */
+  gint64 seen_us;         /* monotonic time of the last advertisement, 0: none yet */
+  guint id;               /* never used again, unlike the path */
   gint16 rssi;
   char address[18];
   guint8 random : 1;
@@ -90,7 +91,6 @@ struct _MithermBluez
   guint next_id;
   gboolean discovery_wanted;
   MithermDiscoverySettings settings;
-  guint monitor_ids[2];
 
   MithermAdvertFunc advert;
   MithermRadioChangedFunc changed;
@@ -112,7 +112,7 @@ MithermLink *mitherm_bluez_add_link (MithermBluez *self, MithermAdapter *adapter
 
 /* Starts or stops our discovery as wanted now; call it after every change. */
 void mitherm_discovery_update (MithermAdapter *adapter);
-/* Whether no discovery of ours runs. */
+/* Whether no scan of ours runs, active or passive. */
 gboolean mitherm_discovery_is_quiet (MithermAdapter *adapter);
 /* The adapter has lost its power or has gone: nothing runs any more. */
 void mitherm_discovery_reset (MithermAdapter *adapter);
@@ -128,7 +128,9 @@ gboolean mitherm_discovery_is_listening (MithermAdapter *adapter);
 
 /* Starts or stops passive scanning as wanted now. */
 void mitherm_monitor_update (MithermAdapter *adapter);
-void mitherm_monitor_unexport (MithermBluez *self);
+/* The adapter has lost its power or has gone: replies will not come. */
+void mitherm_monitor_reset (MithermAdapter *adapter);
+void mitherm_monitor_unexport (MithermAdapter *adapter);
 
 /* mitherm-bluez-connect.c */
 void mitherm_connect_start (MithermBluez *self, const char *address, const char *adapter,
@@ -138,7 +140,7 @@ void mitherm_connect_unref (MithermConnect *self);
 void mitherm_connect_next (MithermAdapter *adapter);
 /* @peer was heard, connected, dropped or resolved. */
 void mitherm_connect_on_peer (MithermPeer *peer, gboolean heard);
-/* Our discovery at @adapter has ended. */
+/* A scan of ours at @adapter has ended. */
 void mitherm_connect_on_quiet (MithermAdapter *adapter);
 /* An adapter lost its power or has gone. */
 void mitherm_connect_on_adapter_gone (MithermAdapter *adapter);

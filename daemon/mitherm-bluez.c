@@ -44,6 +44,7 @@ adapter_free (gpointer data)
   g_clear_handle_id (&self->retry_id, g_source_remove);
   g_clear_handle_id (&self->watch_id, g_source_remove);
   g_clear_handle_id (&self->duty_id, g_source_remove);
+  mitherm_monitor_unexport (self);
   g_cancellable_cancel (self->calls);
   g_object_unref (self->calls);
   g_queue_clear (&self->waiting);
@@ -166,6 +167,7 @@ peer_free (gpointer data)
 {
   MithermPeer *self = data;
 
+  g_clear_pointer (&self->service_data, g_variant_unref);
   g_free (self->path);
   g_free (self->name);
   g_free (self);
@@ -204,35 +206,76 @@ short_uuid (const char *uuid)
   return (guint16) value;
 }
 
-/* Passes one report on: each service data on its own, or that there was one without. */
+static gboolean
+is_old (GVariant *earlier, const char *uuid, GVariant *value)
+{
+  g_autoptr (GVariant) old = earlier != NULL ? g_variant_lookup_value (earlier, uuid, NULL) : NULL;
+
+  return old != NULL && g_variant_equal (old, value);
+}
+
+static gboolean
+has_news (GVariant *earlier, GVariant *service_data)
+{
+  GVariantIter iter;
+  const char *uuid = NULL;
+  GVariant *boxed = NULL;
+  gboolean news = FALSE;
+
+  g_variant_iter_init (&iter, service_data);
+  while (g_variant_iter_loop (&iter, "{&sv}", &uuid, &boxed))
+    news |= !is_old (earlier, uuid, boxed);
+  return news;
+}
+
+/*
+ * Passes each service data on by its own. bluetoothd keeps what it heard earlier under other UUIDs:
+ * of several entries only those that have changed are what was heard now.
+ *
+ * @repeated: unchanged data, too, was heard again
+ */
+static gboolean
+advertise_data (MithermBluez *self, MithermPeer *peer, MithermAdvert *advert,
+                GVariant *service_data, gboolean repeated)
+{
+  g_autoptr (GVariant) earlier = g_steal_pointer (&peer->service_data);
+  gboolean only_news
+      = !repeated || (g_variant_n_children (service_data) > 1 && has_news (earlier, service_data));
+  gboolean passed = FALSE;
+  GVariantIter iter;
+  const char *uuid = NULL;
+  GVariant *boxed = NULL;
+
+  peer->service_data = g_variant_ref (service_data);
+  g_variant_iter_init (&iter, service_data);
+  while (g_variant_iter_loop (&iter, "{&sv}", &uuid, &boxed))
+    {
+      advert->uuid = short_uuid (uuid);
+      if (advert->uuid == 0 || !g_variant_is_of_type (boxed, G_VARIANT_TYPE_BYTESTRING)
+          || (only_news && is_old (earlier, uuid, boxed)))
+        continue;
+      advert->data = g_variant_get_fixed_array (boxed, &advert->len, 1);
+      self->advert (MITHERM_RADIO (self), advert, self->user_data);
+      passed = TRUE;
+    }
+  return passed;
+}
+
+/* Passes one report on: its service data, or that there was one without. */
 static void
-advertise (MithermBluez *self, MithermPeer *peer, GVariant *service_data)
+advertise (MithermBluez *self, MithermPeer *peer, GVariant *service_data, gboolean repeated)
 {
   MithermAdvert advert = { .adapter = peer->adapter->name,
                            .address = peer->address,
                            .random_address = peer->random,
                            .name = peer->name,
                            .rssi = peer->rssi };
-  GVariantIter iter;
-  const char *uuid = NULL;
-  GVariant *boxed = NULL;
 
-  if (self->advert == NULL)
+  if (self->advert == NULL
+      || (service_data != NULL && advertise_data (self, peer, &advert, service_data, repeated)))
     return;
-  if (service_data == NULL || g_variant_n_children (service_data) == 0)
-    {
-      self->advert (MITHERM_RADIO (self), &advert, self->user_data);
-      return;
-    }
-  g_variant_iter_init (&iter, service_data);
-  while (g_variant_iter_loop (&iter, "{&sv}", &uuid, &boxed))
-    {
-      advert.uuid = short_uuid (uuid);
-      if (advert.uuid == 0 || !g_variant_is_of_type (boxed, G_VARIANT_TYPE_BYTESTRING))
-        continue;
-      advert.data = g_variant_get_fixed_array (boxed, &advert.len, 1);
-      self->advert (MITHERM_RADIO (self), &advert, self->user_data);
-    }
+  advert.uuid = 0;
+  self->advert (MITHERM_RADIO (self), &advert, self->user_data);
 }
 
 static void
@@ -308,7 +351,7 @@ mitherm_bluez_peer_update (MithermBluez *self, MithermPeer *peer, GVariant *prop
   if (connection)
     check_settles (self);
   if (heard)
-    advertise (self, peer, service_data);
+    advertise (self, peer, service_data, fresh);
 }
 
 /* The adapter to which the object at @path belongs. */
@@ -676,6 +719,12 @@ radio_set_discovery (MithermRadio *radio, gboolean on)
   MithermBluez *self = MITHERM_BLUEZ (radio);
 
   self->discovery_wanted = on;
+  /*
+   * At the end bluetoothd does the rest when our connection closes. To stop and leave at once would
+   * leave a filter behind for a moment (see mitherm-bluez-discovery.c).
+   */
+  if (self->advert == NULL && !on)
+    return;
   for (guint i = 0; i < self->adapters->len; i++)
     mitherm_discovery_begin (self->adapters->pdata[i]);
   mitherm_bluez_changed (self);
@@ -939,17 +988,11 @@ mitherm_bluez_dispose (GObject *object)
 
   self->advert = NULL;
   self->changed = NULL;
-  self->discovery_wanted = FALSE;
-  for (guint i = 0; i < self->adapters->len; i++)
-    mitherm_discovery_update (self->adapters->pdata[i]);
   if (self->name_watch != 0)
     g_bus_unwatch_name (self->name_watch);
   self->name_watch = 0;
   if (self->bus != NULL)
-    {
-      unsubscribe (self);
-      mitherm_monitor_unexport (self);
-    }
+    unsubscribe (self);
   g_ptr_array_set_size (self->adapters, 0);
   G_OBJECT_CLASS (mitherm_bluez_parent_class)->dispose (object);
 }

@@ -23,6 +23,7 @@ typedef struct
 {
   char *sender;
   char *root;
+  char *path;       /* of the monitor, nullable */
   GArray *patterns; /* of Pattern; empty until the client has told them */
 } FakeMonitor;
 
@@ -49,6 +50,7 @@ monitor_free (gpointer data)
 
   g_free (monitor->sender);
   g_free (monitor->root);
+  g_free (monitor->path);
   g_array_unref (monitor->patterns);
   g_free (monitor);
 }
@@ -110,6 +112,15 @@ read_patterns (FakeMonitor *monitor, GVariant *properties)
 }
 
 static void
+call_monitor (FakeAdapter *adapter, const FakeMonitor *monitor, const char *method)
+{
+  if (monitor->path != NULL)
+    g_dbus_connection_call (adapter->bluez->connection, monitor->sender, monitor->path,
+                            IFACE_MONITOR, method, NULL, NULL, G_DBUS_CALL_FLAGS_NONE, CALL_MS,
+                            NULL, NULL, NULL);
+}
+
+static void
 add_monitor (FakeAdapter *adapter, const Registering *wanted, GVariant *objects)
 {
   FakeMonitor *monitor = g_new0 (FakeMonitor, 1);
@@ -131,9 +142,9 @@ add_monitor (FakeAdapter *adapter, const Registering *wanted, GVariant *objects)
       if (properties == NULL)
         continue;
       read_patterns (monitor, properties);
-      g_dbus_connection_call (adapter->bluez->connection, wanted->sender, path, IFACE_MONITOR,
-                              "Activate", NULL, NULL, G_DBUS_CALL_FLAGS_NONE, CALL_MS, NULL, NULL,
-                              NULL);
+      g_free (monitor->path);
+      monitor->path = g_strdup (path);
+      call_monitor (adapter, monitor, "Activate");
     }
   g_ptr_array_add (adapter->monitors, monitor);
   fake_adapter_scanning_changed (adapter, before);
@@ -200,11 +211,14 @@ on_method_call (GDBusConnection *connection, const char *sender, const char *pat
   g_variant_get (parameters, "(&o)", &root);
   if (g_str_equal (method, "UnregisterMonitor"))
     {
-      if (find_monitor (adapter, sender, root, &index) == NULL)
+      FakeMonitor *monitor = find_monitor (adapter, sender, root, &index);
+
+      if (monitor == NULL)
         {
           fake_error (invocation, "DoesNotExist", "Does Not Exist");
           return;
         }
+      call_monitor (adapter, monitor, "Release"); /* as bluetoothd: before the answer */
       remove_at (adapter, index);
       g_dbus_method_invocation_return_value (invocation, NULL);
       return;

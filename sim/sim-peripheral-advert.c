@@ -13,6 +13,11 @@
  * this pace, faster than bluetoothd restarts its scans.
  */
 #define RENEW_MS 1000
+/*
+ * bluetoothd 5.66 writes to freed memory when an advertisement is taken back before the kernel has
+ * answered its renewal, and mostly crashes later.
+ */
+#define SETTLE_MS 400
 
 static const char introspection_xml[] = "<node><interface name='org.bluez.LEAdvertisement1'>"
                                         "<method name='Release'/>"
@@ -108,6 +113,7 @@ renew (Peripheral *self)
 {
   GVariantBuilder changed;
 
+  self->advert_busy_until = sim_now_ms () + SETTLE_MS;
   g_variant_builder_init (&changed, G_VARIANT_TYPE_VARDICT);
   g_variant_builder_add (&changed, "{sv}", "ServiceData", get_service_data (self));
   g_dbus_connection_emit_signal (self->connection, NULL, ADVERT_PATH,
@@ -177,6 +183,11 @@ peripheral_advert_update (Peripheral *self)
     {
       take_content (self, &advert);
       sim_timer_start (self->schedule, &self->renew_timer, sim_now_ms () + RENEW_MS);
+    }
+  else if (self->advert_state == PERIPHERAL_ON && sim_now_ms () < self->advert_busy_until)
+    {
+      sim_timer_start (self->schedule, &self->renew_timer, self->advert_busy_until);
+      return;
     }
   else
     sim_timer_stop (self->schedule, &self->renew_timer);

@@ -816,6 +816,12 @@ def passive_scanning_hears_without_discovery():
         world.ctl("info", "--read", A)  # jobs discover what they need
         is_heard(world)
         world.until(lambda: not scanning(world), 10)
+        for enabled in ("false", "true"):  # bluetoothd releases a monitor that is taken back
+            world.gdbus("--object-path=/org/mitherm", "--method=org.mitherm.Manager1.SetDiscovery",
+                        "{'enabled': <%s>}" % enabled)
+            world.until(lambda e=enabled: listening(world) == (e == "true"), 10)
+        is_heard(world)
+        assert not scanning(world)
         world.control(do="bluez", what="power-off", adapter="hci0")
         world.until(lambda: not listening(world), 10)
         world.control(do="bluez", what="power-on", adapter="hci0")

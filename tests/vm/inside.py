@@ -4,10 +4,9 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import shlex
-import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,45 +18,7 @@ sys.path.insert(0, str(HERE.parent / "integration"))
 import harness  # noqa: E402
 import signing  # noqa: E402
 from cloud_service import VECTORS  # noqa: E402
-
-# hci1 of the virtual controllers; a public address of our own choice is not possible there.
-ADDRESS = "00:AA:01:01:00:01"
-PLAIN = f"[{ADDRESS}]\nModel=LYWSD03MMC\nFirmware=1.0.0_0130\n"
-CASES = {}
-
-
-def case(function):
-    CASES[function.__name__.replace("_", "-")] = function
-    return function
-
-
-class Guest(harness.World):
-    """The same harness on the guest's system bus."""
-
-    def __init__(self, devices, config=""):
-        super().__init__(devices)
-        self.bus = "system"
-        self.config = self.dir / "mithermd.conf"
-        self.config.write_text("[radio]\nAdapters=hci0\n" + config)
-
-    def start_bus(self):
-        policy = pathlib.Path("/etc/dbus-1/system.d/org.mitherm.conf")
-        if not policy.exists():
-            shutil.copy(harness.TOP / "dbus" / "org.mitherm.conf", policy)
-            time.sleep(2)
-
-    def start_sim(self):
-        self.sim = self.spawn("sim", [harness.BUILD / "sim" / "mitherm-sim", "--bluez=hci1", "--bus=system",
-                                      "--control", f"--devices={self.devices}", "--seed=7"],
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.lines = harness.Lines(self.sim)
-        self.lines.wait(lambda line: line.get("event") == "ready")
-
-    def start_daemon(self, *more):
-        self.daemon = self.spawn("daemon", [harness.BUILD / "daemon" / "mithermd", f"--state-dir={self.state}",
-                                            f"--config={self.config}", "--verbose", *more],
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        self.until(lambda: self.ctl("list", expect=None).code == 0)
+from guest import ADDRESS, CASES, PLAIN, Guest, case, restart_bluetoothd  # noqa: E402
 
 
 def big_image():
@@ -122,18 +83,9 @@ def a_killed_bluetoothd_is_survived():
         guest.known(ADDRESS)
         guest.ctl("activate", ADDRESS)
         guest.stop(guest.sim)
-        pid = int(pathlib.Path("/run/bluetoothd.pid").read_text())
-        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
-        os.kill(pid, 9)
-        time.sleep(1)
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.DEVNULL)
-        pathlib.Path("/run/bluetoothd.pid").write_text(str(child.pid))
+        restart_bluetoothd(guest, experimental=False, sig=signal.SIGKILL)
         state = guest.dir / "flash.bin"
         assert not state.exists()
-        guest.until(lambda: subprocess.run(
-            ["busctl", "get-property", "org.bluez", "/org/bluez/hci1", "org.bluez.Adapter1", "Powered"],
-            capture_output=True, text=True, check=False).stdout.strip() == "b true")
         guest.start_sim()
         guest.until(lambda: guest.info(ADDRESS)["LastSeen"] > int((time.time() - 5) * 1e6), limit=90)
         guest.ctl("info", "--read", ADDRESS)
@@ -201,11 +153,16 @@ def two_hops_end_at_the_second_image():
         assert last(guest.ctl("--json", "login", ADDRESS))["Result"]["keys"] == "current"
 
 
+import scanning  # noqa: E402, F401 -- more cases
+
+
 def run_cases(names):
     failed = 0
     for name in names or CASES:
+        begin = time.monotonic()
         try:
             CASES[name]()
+            print(f"# {time.monotonic() - begin:.0f} s", flush=True)
             print(f"ok {name}", flush=True)
         except harness.Skip as reason:
             print(f"skip {name} # {reason}", flush=True)
