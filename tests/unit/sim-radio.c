@@ -622,6 +622,12 @@ sim_radio_set_deaf (SimRadioMock *self, gboolean deaf)
 }
 
 guint
+sim_radio_get_up (SimRadioMock *self)
+{
+  return self->n_up;
+}
+
+guint
 sim_radio_get_peak (SimRadioMock *self)
 {
   return self->peak;

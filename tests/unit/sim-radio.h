@@ -28,6 +28,8 @@ guint sim_radio_count_connects (SimRadioMock *self, const char *address);
 void sim_radio_set_deaf (SimRadioMock *self, gboolean deaf);
 /* Most connections that were up at one time through one adapter, and through all. */
 guint sim_radio_get_peak (SimRadioMock *self);
+/* Connections that are up now. */
+guint sim_radio_get_up (SimRadioMock *self);
 /* The link of @address drops, as if the radio had lost it. */
 void sim_radio_cut (SimRadioMock *self, const char *address);
 

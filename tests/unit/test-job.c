@@ -97,11 +97,12 @@ remove_tree (const char *path)
 
 /* Links drop, jobs are let go: until only we hold @object. */
 static void
-wait_alone (gpointer object)
+wait_alone (Fixture *f, gpointer object)
 {
   gint64 until = g_get_monotonic_time () + LIMIT_S * G_USEC_PER_SEC;
 
-  while (G_OBJECT (object)->ref_count > 1 && g_get_monotonic_time () < until)
+  while ((G_OBJECT (object)->ref_count > 1 || sim_radio_get_up (f->radio) > 0)
+         && g_get_monotonic_time () < until)
     {
       g_main_context_iteration (NULL, FALSE);
       g_usleep (200);
@@ -112,9 +113,9 @@ static void
 tear_down (Fixture *f, gconstpointer data)
 {
   mitherm_manager_stop (f->manager);
-  wait_alone (f->manager);
+  wait_alone (f, f->manager);
   g_assert_finalize_object (f->manager);
-  wait_alone (f->radio);
+  wait_alone (f, f->radio);
   g_assert_finalize_object (f->radio);
   mi_models_free (f->models);
   mitherm_store_free (f->store);
