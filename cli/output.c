@@ -163,12 +163,17 @@ counts_text (GVariant *counts)
   g_variant_iter_init (&iter, counts);
   while (g_variant_iter_next (&iter, "{&su}", &name, &count))
     g_string_append_printf (text, "%s%s %u", text->len > 0 ? ", " : "", name, count);
+  if (text->len == 0)
+    g_string_append_c (text, '-');
   return g_string_free (text, FALSE);
 }
 
 static char *
-value_text (GVariant *value)
+value_text (const char *name, GVariant *value)
 {
+  if (g_variant_is_of_type (value, G_VARIANT_TYPE_UINT64)
+      && (g_str_equal (name, "LastSeen") || g_str_equal (name, "Updated")))
+    return output_age (g_variant_get_uint64 (value));
   if (g_variant_is_of_type (value, G_VARIANT_TYPE_STRING)
       || g_variant_is_of_type (value, G_VARIANT_TYPE_OBJECT_PATH))
     return output_clean (g_variant_get_string (value, NULL));
@@ -186,6 +191,8 @@ value_text (GVariant *value)
     return g_strdup ("-");
   if (g_variant_is_of_type (value, G_VARIANT_TYPE_DOUBLE))
     return g_strdup_printf ("%g", g_variant_get_double (value));
+  if (g_variant_is_of_type (value, G_VARIANT_TYPE_BYTE))
+    return g_strdup_printf ("%u", g_variant_get_byte (value));
   return g_variant_print (value, FALSE);
 }
 
@@ -252,7 +259,7 @@ output_facts (GVariant *facts, int indent)
         }
       else
         {
-          g_autofree char *text = value_text (child);
+          g_autofree char *text = value_text (name, child);
           printf ("%*s%s: %s\n", indent, "", name, text);
         }
     }

@@ -579,7 +579,9 @@ def list_and_info_show_values_and_their_age():
         listed = {d["Address"]: d for d in world.ctl("--json", "list").json()[0]}
         assert listed[A]["Sensor"]["Battery"] == 100 and "Sensor" not in listed[B], listed
         text = world.ctl("info", A).out
-        assert "Sensor:" in text and "Temperature: 2" in text and "Dropped:" in text, text
+        assert "Sensor:" in text and "Temperature: 2" in text and "Dropped: -" in text, text
+        assert "Battery: 100" in text and re.search(r"Updated: (now|\d+ s ago)$", text, re.M), text
+        assert re.search(r"LastSeen: (now|\d+ s ago)$", text, re.M), text
 
 
 def clock_of(world, address=A):
