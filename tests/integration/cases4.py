@@ -890,8 +890,7 @@ def written(pid):
     return int(re.search(r"^write_bytes: (\d+)", pathlib.Path(f"/proc/{pid}/io").read_text(), re.M)[1])
 
 
-@case
-def nothing_is_written_while_nothing_changes():
+def nothing_is_written(seconds):
     addresses = [f"A4:C1:38:00:02:{i:02X}" for i in range(20)]
     devices = "".join(f"[{a}]\nModel=LYWSD03MMC\nAdvert=mibeacon-encrypted\nInterval=100\nToken={TOKEN}\n"
                       f"BindKey={BIND_KEY}\n" for a in addresses)
@@ -901,9 +900,21 @@ def nothing_is_written_while_nothing_changes():
         world.until(lambda: all((sensor(world, a) or {}).get("KeyState") == "ok" for a in addresses))
         time.sleep(2)
         log, before = (world.dir / "daemon.log").stat().st_size, written(world.daemon.pid)
-        time.sleep(10)
+        heard = sensor(world, addresses[0])["Updated"]
+        time.sleep(seconds)
         assert written(world.daemon.pid) == before
         assert (world.dir / "daemon.log").stat().st_size == log, (world.dir / "daemon.log").read_text()[-2000:]
+        assert sensor(world, addresses[0])["Updated"] > heard + 1e6 * (seconds - 5)
+
+
+@case
+def nothing_is_written_while_nothing_changes():
+    nothing_is_written(10)
+
+
+@case
+def nothing_is_written_in_ten_minutes():
+    nothing_is_written(600)
 
 
 if __name__ == "__main__":
