@@ -1016,7 +1016,8 @@ def real_values_are_those_of_the_daemon():
             assert house.retained()[topic(device, "availability")] == "online"
         state = house.retained()[topic(ID_B, "state")]
         sensor = house.info(B)["Sensor"]
-        assert (state["battery"], state["voltage"]) == (sensor["Battery"], sensor["Voltage"]) == (70, 2.7), (state, sensor)
+        assert (state["battery"], state["voltage"]) == (70, 2.7), state
+        assert (sensor["Battery"], sensor["Voltage"]) == (70, 2.7), sensor
         # Only the values that the thermometer sends.
         assert "voltage" not in house.retained()[topic(ID_A, "state")]
 
@@ -1090,7 +1091,8 @@ def a_real_update_that_fails_says_why():
         assert house.device_state(A)["version"] == "1.0.0_0130" and len(house.jobs("update")) == 1
         cases.give_keys(house)
         house.install()
-        end = house.hear(topic(ID_A, "update"), lambda p: p["installed_version"] == "1.0.0_0140" and not p["in_progress"])
+        end = house.hear(topic(ID_A, "update"),
+                         lambda p: p["installed_version"] == "1.0.0_0140" and not p["in_progress"])
         assert end["release_summary"] == "", end
 
 
@@ -1156,7 +1158,8 @@ def a_broker_restart_during_a_real_update_repeats_nothing():
         house.stop_broker()
         house.stop(house.listener)
         house.start_broker()
-        end = house.hear(topic(ID_A, "update"), lambda p: p["installed_version"] == "1.0.0_0140" and not p["in_progress"])
+        end = house.hear(topic(ID_A, "update"),
+                         lambda p: p["installed_version"] == "1.0.0_0140" and not p["in_progress"])
         assert end["update_percentage"] is None and end["release_summary"] == "", end
         assert len(house.jobs("update")) == 1, house.jobs("update")
         assert house.device_state(A)["version"] == "1.0.0_0140"
@@ -1175,7 +1178,8 @@ def a_press_while_the_real_daemon_restarts_runs_once():
         house.install()
         house.hear(topic(ID_A, "update"), lambda p: p["in_progress"])
         house.start_daemon()
-        end = house.hear(topic(ID_A, "update"), lambda p: p["installed_version"] == "1.0.0_0140" and not p["in_progress"])
+        end = house.hear(topic(ID_A, "update"),
+                         lambda p: p["installed_version"] == "1.0.0_0140" and not p["in_progress"])
         assert end["release_summary"] == "", end
         assert len(house.jobs("update")) == 1, house.jobs("update")
         assert "" not in [house.parse(m) for m in house.heard.seen if m["topic"] == config_topic(ID_A)]
@@ -1234,7 +1238,8 @@ def the_rules_let_the_bridge_do_what_it_calls():
     rules = (TOP / "dbus" / "org.mitherm.rules").read_text()
     actions = set(re.findall(r'<action id="([^"]+)">', (TOP / "dbus" / "org.mitherm.policy").read_text()))
     asked = dict(re.findall(r'{ "(\w+)", "([\w-]+)", \w+ }', (TOP / "daemon" / "mitherm-device.c").read_text()))
-    called = set(re.findall(r'"(UpdateFromCatalog|SetClock)"', (TOP / "bridge" / "bridge.c").read_text()))
+    sources = "".join(path.read_text() for path in (TOP / "bridge").glob("*.c"))
+    called = set(re.findall(r'"(UpdateFromCatalog|SetClock)"', sources))
     assert called == {"UpdateFromCatalog", "SetClock"} and called <= set(asked), asked
     assert set(re.findall(r'"(org\.mitherm\.[a-z-]+)"', rules)) <= actions, rules
     own, = re.findall(r"\n  if \((.*?)subject.user === .mitherm-mqtt.\)", rules, re.S)
@@ -1281,7 +1286,8 @@ def a_sensor_without_a_value_has_none():
         # The same numbers are values once there is a time to them; a voltage of none is still none.
         desk.sensor(B, Temperature=0.0, Humidity=0.0, Battery=0, Updated=int(time.time() * 1e6))
         state = desk.hear(topic(ID_B, "state"), lambda p: "temperature" in p)
-        assert (state["temperature"], state["humidity"], state["battery"]) == (0, 0, 0) and "voltage" not in state, state
+        assert (state["temperature"], state["humidity"], state["battery"]) == (0, 0, 0), state
+        assert "voltage" not in state, state
 
 
 @case
