@@ -36,15 +36,22 @@ note_end (BridgeItem *item, BridgeCommand command, const char *message)
   bridge_set_text (&item->told.summary, summary);
 }
 
+/* "": well. */
+static const char *
+outcome (const BridgeJob *job)
+{
+  if (job == NULL || !bridge_job_is_final (job))
+    return "The job went away before it ended.";
+  if (g_str_equal (job->state, "done"))
+    return "";
+  return job->message != NULL && *job->message != '\0' ? job->message : job->state;
+}
+
 void
 bridge_command_end (BridgeItem *item, const BridgeJob *job)
 {
-  const char *message = "";
+  const char *message = outcome (job);
 
-  if (job == NULL)
-    message = "The job went away before it ended.";
-  else if (!g_str_equal (job->state, "done"))
-    message = job->message != NULL && *job->message != '\0' ? job->message : job->state;
   if (*message != '\0')
     g_message ("%s: %s: %s", item->told.address, command_name (item->running), message);
   else

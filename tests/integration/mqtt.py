@@ -389,6 +389,23 @@ def a_failed_update_says_why():
 
 
 @case
+def a_job_that_goes_away_has_failed():
+    """Whatever was told of it before: how far it was, or nothing at all."""
+    for known in ({"State": "uploading", "Progress": 0.5}, {"Kind": "update"}):
+        with Desk() as desk:
+            desk.begin(A, **UPDATABLE)
+            desk.tell(do="answer", method="UpdateFromCatalog", path=JOB_PATH)
+            desk.job(**known)
+            desk.install()
+            desk.called("UpdateFromCatalog")
+            desk.logged("install: started")
+            desk.tell(do="remove", path=JOB_PATH)
+            problem = desk.hear(topic(ID_A, "problem"), lambda p: p["last_error"])
+            assert problem["last_error"] == "The job went away before it ended.", problem
+            assert desk.retained()[topic(ID_A, "update")]["in_progress"] is False
+
+
+@case
 def a_daemon_without_catalogue_offers_nothing():
     with Desk() as desk:
         desk.start_broker()
