@@ -289,6 +289,9 @@ on_connect (struct mosquitto *client, void *data, int code)
       note_refusal (self, code);
       return;
     }
+  /* A broker that says so again is wrong: nothing begins anew, no timer is lost. */
+  if (self->connected)
+    return;
   g_debug ("the broker has let us in");
   self->connected = TRUE;
   self->settled_in = FALSE;

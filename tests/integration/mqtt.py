@@ -1348,6 +1348,23 @@ def a_broker_that_refuses_or_throws_out_is_tried_less_and_less_often():
 
 
 @case
+def a_broker_that_lets_in_twice_is_one_connection():
+    """MQTT 3.1.1 section 3.2: CONNACK comes once; what follows it must not be begun again."""
+    with Desk() as desk:
+        desk.start_mock()
+        desk.own()
+        desk.add()
+        liar = FalseBroker(desk.port, [CONNACK * 50])
+        desk.start_bridge()
+        liar.serve()
+        desk.logged("next try")
+        time.sleep(4)  # what waited for three quiet seconds after each of them would have come
+        assert "connected to" not in desk.log(), desk.log()
+        assert desk.log().count("the broker has let us in") == 1, desk.log()
+        liar.close()
+
+
+@case
 def a_refusal_ends_the_bridge_where_that_is_wanted():
     with Desk() as desk:
         liar = FalseBroker(desk.port, [REFUSES])
