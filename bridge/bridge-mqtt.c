@@ -259,14 +259,29 @@ note_refusal (BridgeMqtt *self, int code)
                          : mosquitto_connack_string (code));
 }
 
+/*
+ * QoS 1: what cannot be written now waits in libmosquitto for the next connection all the same, so
+ * that it counts.
+ */
+static int
+publish (BridgeMqtt *self, const char *topic, const char *payload, gboolean retain)
+{
+  int code
+      = mosquitto_publish (self->client, NULL, topic, (int) strlen (payload), payload, 1, retain);
+
+  if (code != MOSQ_ERR_NOMEM && code != MOSQ_ERR_INVAL)
+    self->outstanding++;
+  return code;
+}
+
 static void
 send_echo (BridgeMqtt *self)
 {
   g_snprintf (self->echo, sizeof self->echo, "%08x%08x", g_random_int (), g_random_int ());
   mosquitto_subscribe (self->client, NULL, ECHO_TOPIC, 1);
-  if (mosquitto_publish (self->client, NULL, ECHO_TOPIC, ECHO_LEN, self->echo, 1, FALSE)
-      == MOSQ_ERR_SUCCESS)
-    self->outstanding++;
+  /* Where too much waits, on_settle stands in for it. */
+  if (self->outstanding < MAX_OUTSTANDING)
+    publish (self, ECHO_TOPIC, self->echo, FALSE);
 }
 
 static gboolean
@@ -512,10 +527,8 @@ bridge_mqtt_publish (BridgeMqtt *self, const char *topic, const char *payload, g
       self->dropped = TRUE;
       return FALSE;
     }
-  code = mosquitto_publish (self->client, NULL, topic, (int) strlen (payload), payload, 1, retain);
-  if (code == MOSQ_ERR_SUCCESS)
-    self->outstanding++;
-  else
+  code = publish (self, topic, payload, retain);
+  if (code != MOSQ_ERR_SUCCESS)
     g_debug ("%s: %s", topic, mosquitto_strerror (code));
   update_io (self);
   return code == MOSQ_ERR_SUCCESS;

@@ -10,6 +10,7 @@ import pwd
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -1362,6 +1363,34 @@ def a_broker_that_lets_in_twice_is_one_connection():
         assert "connected to" not in desk.log(), desk.log()
         assert desk.log().count("the broker has let us in") == 1, desk.log()
         liar.close()
+
+
+@case
+def a_broker_that_throws_out_again_and_again_fills_no_queue():
+    """What cannot be written stays with libmosquitto: it counts, and 1024 are the limit."""
+    things, tries = 150, 4
+    with Desk() as desk:
+        desk.start_mock()
+        desk.own()
+        for i in range(things):
+            desk.add(f"A4:C1:38:00:00:{i:02X}")
+        desk.broker_lines.append("max_queued_messages 0")
+        liar = FalseBroker(desk.port, [])
+        desk.start_bridge()
+        for _ in range(tries):
+            connection, _ = liar.socket.accept()
+            connection.recv(4096)
+            desk.logged("the daemon is there")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(CONNACK)
+            connection.close()  # with a reset: nothing can be written any more
+        liar.close()
+        desk.start_broker()
+        desk.becomes_retained(BRIDGE_TOPIC, "online")
+        desk.until(lambda: len([t for t in desk.retained() if t.endswith("/state")]) == things)
+        told = desk.log().rpartition("received CONNACK")[2].count("sending PUBLISH")
+        # Those that waited, everything once more, and what changes meanwhile.
+        assert told <= 1024 + 5 * things + 100, told
 
 
 @case
