@@ -91,16 +91,17 @@ ask_for_objects (BridgeBus *self)
 static void
 forget_owner (BridgeBus *self)
 {
+  gboolean was_there = self->owner != NULL;
+
   g_clear_handle_id (&self->retry_id, g_source_remove);
   if (self->cancellable != NULL)
     g_cancellable_cancel (self->cancellable);
   g_clear_object (&self->cancellable);
   g_clear_pointer (&self->owner, g_free);
-  if (self->running)
-    {
-      self->running = FALSE;
-      self->callbacks->on_daemon (FALSE, self->data);
-    }
+  self->running = FALSE;
+  /* Also one that had no time to tell everything: its signals have told something. */
+  if (was_there)
+    self->callbacks->on_daemon (FALSE, self->data);
 }
 
 static void
@@ -180,7 +181,7 @@ bridge_bus_free (BridgeBus *self)
 {
   g_bus_unwatch_name (self->watch_id);
   g_dbus_connection_signal_unsubscribe (self->connection, self->signal_id);
-  self->running = FALSE;
+  g_clear_pointer (&self->owner, g_free);
   forget_owner (self);
   g_object_unref (self->connection);
   g_free (self);

@@ -14,7 +14,8 @@ typedef struct _BridgeBus BridgeBus;
 
 typedef struct
 {
-  /* TRUE: all objects there are have been told. FALSE: the daemon is gone, and they with it. */
+  /* TRUE: all objects there are have been told. FALSE: the daemon is gone, and what it has
+   * told with it, be it all or not. */
   void (*on_daemon) (gboolean running, gpointer data);
   /* @properties (a{sv}): all of a new interface, or those that have changed. */
   void (*on_properties) (const char *path, const char *interface, GVariant *properties,

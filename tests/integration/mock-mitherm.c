@@ -291,7 +291,7 @@ answer (Mock *mock, GDBusMessage *call)
   g_autoptr (GDBusMessage) reply = NULL;
   g_autoptr (GError) error = NULL;
 
-  if (g_str_equal (member, "GetManagedObjects"))
+  if (g_str_equal (member, "GetManagedObjects") && answer_line == NULL)
     {
       reply = g_dbus_message_new_method_reply (call);
       g_dbus_message_set_body (reply, objects_variant (mock));

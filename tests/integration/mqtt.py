@@ -195,6 +195,10 @@ class Desk(World):
         """All method calls until now, after a question that the mock answers in order."""
         self.tell(do="disown")
         self.own()
+        return self.mock_calls()
+
+    def mock_calls(self):
+        """Method calls that have been told until now."""
         while not self.mock_lines.lines.empty():
             self.mock_lines.wait(lambda line: True)
         return [line["detail"] for line in self.mock_lines.seen if line["event"] == "call"]
@@ -571,6 +575,30 @@ def a_daemon_restart_takes_nothing_away():
         desk.hear(topic(ID_A, "update"), lambda p: not p["in_progress"])
         assert set(desk.retained()) == set(before)
         assert desk.calls_so_far().count("UpdateFromCatalog") == 1
+
+
+@case
+def a_daemon_that_dies_before_it_has_told_everything_is_gone():
+    with Desk() as desk:
+        desk.start_broker()
+        desk.start_mock()
+        desk.tell(do="answer", method="GetManagedObjects", error="org.freedesktop.DBus.Error.Failed")
+        desk.own()
+        desk.start_bridge()
+        desk.logged("does not tell its thermometers")
+        desk.add(A)
+        desk.add(B)
+        for device in (ID_A, ID_B):
+            desk.hear(topic(device, "availability"), lambda p: p == "online")
+        desk.stop(desk.mock)
+        for _ in range(2):
+            desk.heard.wait(lambda m: m["topic"].endswith("/availability") and m["payload"] == "offline", LIMIT_S)
+        # The next one knows only one of them.
+        desk.start_mock()
+        desk.add(A)
+        desk.own()
+        desk.hear(topic(ID_A, "availability"), lambda p: p == "online")
+        assert desk.retained()[topic(ID_B, "availability")] == "offline"
 
 
 @case
