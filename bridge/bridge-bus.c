@@ -21,6 +21,7 @@ struct _BridgeBus
   guint watch_id, signal_id, retry_id;
   char *owner; /* unique name; NULL: no daemon */
   gboolean running;
+  char *complaint; /* why it does not tell its objects, as last logged; NULL: it does */
   GCancellable *cancellable; /* of the question for its objects */
 };
 
@@ -68,13 +69,17 @@ on_objects_ready (GObject *source, GAsyncResult *result, gpointer data)
     return;
   if (reply == NULL)
     {
-      g_message ("the daemon does not tell its thermometers: %s", error->message);
+      if (g_strcmp0 (self->complaint, error->message) != 0)
+        g_message ("the daemon does not tell its thermometers: %s", error->message);
+      g_free (self->complaint);
+      self->complaint = g_strdup (error->message);
       self->retry_id = g_timeout_add_seconds (RETRY_S, on_retry, self);
       return;
     }
   g_variant_get (reply, "(a{oa{sa{sv}}})", &objects);
   while (g_variant_iter_loop (objects, "{&o@a{sa{sv}}}", &path, &interfaces))
     tell_interfaces (self, path, interfaces);
+  g_clear_pointer (&self->complaint, g_free);
   self->running = TRUE;
   self->callbacks->on_daemon (TRUE, self->data);
 }
@@ -98,6 +103,7 @@ forget_owner (BridgeBus *self)
     g_cancellable_cancel (self->cancellable);
   g_clear_object (&self->cancellable);
   g_clear_pointer (&self->owner, g_free);
+  g_clear_pointer (&self->complaint, g_free);
   self->running = FALSE;
   /* Also one that had no time to tell everything: its signals have told something. */
   if (was_there)

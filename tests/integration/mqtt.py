@@ -602,6 +602,17 @@ def a_daemon_that_dies_before_it_has_told_everything_is_gone():
 
 
 @case
+def a_daemon_that_does_not_tell_its_thermometers_is_one_line():
+    with Desk() as desk:
+        desk.start_mock()
+        desk.tell(do="answer", method="GetManagedObjects", error="org.freedesktop.DBus.Error.AccessDenied")
+        desk.own()
+        desk.start_bridge()
+        desk.until(lambda: len([line for line in desk.mock_calls() if line == "GetManagedObjects"]) >= 3)
+        assert desk.log().count("does not tell its thermometers") == 1, desk.log()
+
+
+@case
 def a_daemon_that_dies_during_an_update_ends_it():
     with Desk() as desk:
         desk.begin(A, **UPDATABLE)
