@@ -406,7 +406,8 @@ add_cases (void)
 
         add ("register-1", variant->name, fault, test_register,
              new_case (variant, faults[f].fault, 1, FALSE));
-        if (!g_str_equal (variant->name, "generation-1"))
+        /* Those with small packets are below. */
+        if (variant->att_payload > 20)
           add ("register-2", variant->name, fault, test_register,
                new_case (variant, faults[f].fault, 2, FALSE));
         add ("login", variant->name, fault, test_login,
@@ -419,6 +420,17 @@ add_cases (void)
       add ("ota", "pipelined", faults[f].name, test_ota,
            new_case (&variants[0], faults[f].fault, 1, TRUE));
     }
+}
+
+/* Checks of signatures at each of the many positions. */
+static void
+add_small_cases (void)
+{
+  for (guint v = 0; v < G_N_ELEMENTS (variants); v++)
+    for (guint f = 0; f < G_N_ELEMENTS (faults); f++)
+      if (variants[v].att_payload == 20 && !g_str_equal (variants[v].name, "generation-1"))
+        add ("register-2", variants[v].name, faults[f].name, test_register,
+             new_case (&variants[v], faults[f].fault, 2, FALSE));
 }
 
 static void
@@ -442,6 +454,8 @@ main (int argc, char **argv)
   load_dfu_image ();
   if (argc > 1 && g_str_equal (argv[1], "dfu"))
     add_dfu_cases ();
+  else if (argc > 1 && g_str_equal (argv[1], "small"))
+    add_small_cases ();
   else
     add_cases ();
   status = g_test_run ();
