@@ -21,7 +21,7 @@ struct _BridgeBus
   guint watch_id, signal_id, retry_id;
   char *owner; /* unique name; NULL: no daemon */
   gboolean running;
-  char *complaint; /* why it does not tell its objects, as last logged; NULL: it does */
+  char *complaint;           /* why it does not tell its objects, as last logged; NULL: it does */
   GCancellable *cancellable; /* of the question for its objects */
 };
 

@@ -7,6 +7,15 @@
 
 #define MAX_LEFTOVERS 1024
 
+/* What is known of a thermometer that is on the broker and may have nothing to do there. */
+typedef enum
+{
+  LEFT_NOT,
+  LEFT_WITHOUT_KEYS, /* its retained problem says so */
+  LEFT_WITH_KEYS,
+  LEFT_REPLACED, /* another one took its place */
+} Left;
+
 void
 bridge_forget (Bridge *self, BridgeItem *item, const char *why)
 {
@@ -30,15 +39,28 @@ bridge_forget_absent (Bridge *self, BridgeItem *item, gint64 now)
   item->told.has_keys = FALSE;
 }
 
+static void
+note_left (Bridge *self, const char *id, Left left)
+{
+  if (g_hash_table_size (self->leftovers) < MAX_LEFTOVERS
+      || g_hash_table_contains (self->leftovers, id))
+    g_hash_table_insert (self->leftovers, g_strdup (id), GINT_TO_POINTER (left));
+}
+
+void
+bridge_forget_replaced (Bridge *self, const char *id)
+{
+  note_left (self, id, LEFT_REPLACED);
+}
+
 void
 bridge_forget_note_left (Bridge *self, const char *id, const void *payload, gsize len)
 {
+  gpointer left = g_hash_table_lookup (self->leftovers, id);
   gboolean has_keys;
 
-  if (len == 0 || g_hash_table_size (self->leftovers) >= MAX_LEFTOVERS
-      || !bridge_problem_has_keys (payload, len, &has_keys))
-    return;
-  g_hash_table_insert (self->leftovers, g_strdup (id), GINT_TO_POINTER (has_keys));
+  if (GPOINTER_TO_INT (left) != LEFT_REPLACED && bridge_problem_has_keys (payload, len, &has_keys))
+    note_left (self, id, has_keys ? LEFT_WITH_KEYS : LEFT_WITHOUT_KEYS);
 }
 
 static void
@@ -61,31 +83,43 @@ bridge_forget_on_settled (Bridge *self)
       publish_offline (self, id);
 }
 
+/* FALSE: the broker did not take all of it. */
+static gboolean
+retract_left (Bridge *self, const char *id, Left left)
+{
+  if (!bridge_item_retract_id (self->mqtt, self->config->prefix, id))
+    return FALSE;
+  if (left == LEFT_WITH_KEYS)
+    g_message ("%s was forgotten meanwhile: its entities are removed", id);
+  else
+    g_debug ("%s is one too many: its entities are removed", id);
+  return TRUE;
+}
+
 /*
  * Thermometers of an earlier run that are still on the broker. With keys they would be on the bus
- * now: they were forgotten meanwhile. The others may come back whenever they are heard.
+ * now: they were forgotten meanwhile. The others may come back whenever they are heard; but those
+ * who pass by must not become more with each run.
  */
 void
 bridge_forget_judge_left (Bridge *self)
 {
+  guint n = g_hash_table_size (self->items);
   GHashTableIter iter;
-  gpointer id, has_keys;
+  gpointer id, left;
 
   g_hash_table_iter_init (&iter, self->leftovers);
-  while (g_hash_table_iter_next (&iter, &id, &has_keys))
+  while (g_hash_table_iter_next (&iter, &id, &left))
     {
       BridgeItem *item = g_hash_table_lookup (self->by_id, id);
+      Left kind = GPOINTER_TO_INT (left);
 
-      if (item != NULL && has_keys && !item->told.has_keys)
+      if (item != NULL && kind == LEFT_WITH_KEYS && !item->told.has_keys)
         bridge_forget (self, item, "the thermometer was forgotten meanwhile");
-      else if (item == NULL && has_keys)
-        {
-          if (!bridge_item_retract_id (self->mqtt, self->config->prefix, id))
-            continue;
-          g_message ("%s was forgotten meanwhile: its entities are removed", (const char *) id);
-        }
-      else if (item == NULL)
+      else if (item == NULL && kind == LEFT_WITHOUT_KEYS && n++ < BRIDGE_MAX_ITEMS)
         publish_offline (self, id);
+      else if (item == NULL && !retract_left (self, id, kind))
+        continue;
       g_hash_table_iter_remove (&iter);
     }
 }

@@ -26,6 +26,7 @@ G_BEGIN_DECLS
 
 #define BRIDGE_SENSOR_INTERFACE "org.mitherm.Sensor1"
 #define BRIDGE_NO_JOB           "/"
+#define BRIDGE_MAX_ITEMS        512
 
 /* A daemon that has just come back, or a job that just ended, may still be telling its objects. */
 #define BRIDGE_GRACE_US (10 * G_USEC_PER_SEC)
@@ -60,7 +61,7 @@ struct _Bridge
   gboolean online_told;  /* the broker has taken that the bridge is there */
   gboolean settled;      /* the broker has told what it had retained */
   gint64 running_since;  /* the daemon came or went, monotonic */
-  GHashTable *leftovers; /* bridge-forget.c: id: whether it had keys, of retained topics */
+  GHashTable *leftovers; /* bridge-forget.c: id: what is left of it on the broker */
   gint64 read_us;        /* bridge-version.c: when a version was last asked for */
   GHashTable *ignored;   /* bridge-ignore.c: static reason: count */
   guint ignored_new;     /* since the last line in the log */
@@ -133,6 +134,9 @@ void bridge_forget (Bridge *self, BridgeItem *item, const char *why);
 
 /* The daemon has been there for a while, and the thermometer is not: forgets one with keys. */
 void bridge_forget_absent (Bridge *self, BridgeItem *item, gint64 now);
+
+/* Another thermometer takes its place; what is on the broker is removed, if it stays away. */
+void bridge_forget_replaced (Bridge *self, const char *id);
 
 /* A retained problem message: one of an earlier run, or of another bridge. */
 void bridge_forget_note_left (Bridge *self, const char *id, const void *payload, gsize len);

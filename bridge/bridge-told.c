@@ -8,7 +8,6 @@
 #define DEVICE_INTERFACE "org.mitherm.Device1"
 #define JOB_INTERFACE    "org.mitherm.Job1"
 #define HEARD_US         (15 * 60 * G_USEC_PER_SEC)
-#define MAX_ITEMS        512
 #define RSSI_MIN         (-128)
 #define RSSI_MAX         127
 
@@ -109,24 +108,37 @@ take_keys (Bridge *self, BridgeItem *item, GVariant *properties)
     item->forgotten = FALSE;
 }
 
-/* Room for one more: one that is not there any more and has no keys makes it. */
-static gboolean
-make_room (Bridge *self)
+/* (nullable): one without keys, which is not there any more or which is @present. */
+static BridgeItem *
+find_stranger (Bridge *self, gboolean present)
 {
   GHashTableIter iter;
   BridgeItem *item;
 
-  if (g_hash_table_size (self->items) < MAX_ITEMS)
-    return TRUE;
   g_hash_table_iter_init (&iter, self->items);
   while (g_hash_table_iter_next (&iter, NULL, (gpointer *) &item))
-    if (!item->present && !item->told.has_keys && !bridge_job_is_busy (self, item))
-      {
-        g_hash_table_remove (self->by_id, item->told.id);
-        g_hash_table_iter_remove (&iter);
-        return TRUE;
-      }
-  return FALSE;
+    if (item->present == present && !item->told.has_keys && !bridge_job_is_busy (self, item))
+      return item;
+  return NULL;
+}
+
+/* Room for one more, if need be in place of a stranger: whoever has keys here comes first. */
+static gboolean
+make_room (Bridge *self, gboolean has_keys)
+{
+  BridgeItem *item;
+
+  if (g_hash_table_size (self->items) < BRIDGE_MAX_ITEMS)
+    return TRUE;
+  item = find_stranger (self, FALSE);
+  if (item == NULL && has_keys)
+    item = find_stranger (self, TRUE);
+  if (item == NULL)
+    return FALSE;
+  bridge_forget_replaced (self, item->told.id);
+  g_hash_table_remove (self->by_id, item->told.id);
+  g_hash_table_remove (self->items, item->path);
+  return TRUE;
 }
 
 static BridgeItem *
@@ -134,10 +146,12 @@ add_item (Bridge *self, const char *path, GVariant *properties)
 {
   BridgeItem *item;
   const char *address;
+  gboolean has_keys = FALSE;
 
   if (!g_variant_lookup (properties, "Address", "&s", &address))
     return NULL;
-  if (!make_room (self))
+  g_variant_lookup (properties, "HasKeys", "b", &has_keys);
+  if (!make_room (self, has_keys))
     {
       bridge_ignore (self, "too-many-thermometers");
       return NULL;

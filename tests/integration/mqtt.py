@@ -986,6 +986,43 @@ def hundreds_of_thermometers_are_told():
 
 
 @case
+def strangers_leave_room_and_nothing_behind():
+    """Whoever passes by: no more than 512 at a time on the broker, and none in place of one's own."""
+    def address(i):
+        return f"A4:C1:38:00:{i >> 8:02X}:{i & 255:02X}"
+
+    def configs():
+        return {t for t in desk.retained() if t.startswith("homeassistant/")}
+
+    def config_of(i):
+        return config_topic(address(i).replace(":", "").lower())
+    with Desk() as desk:
+        desk.broker_lines.append("max_queued_messages 0")
+        desk.begin()
+        for i in range(512):
+            desk.add(address(i), HasKeys=False)
+        desk.until(lambda: len(configs()) == 512)
+        desk.tell(do="remove", path=path_of(address(7)))
+        desk.add(address(600), HasKeys=False)
+        desk.hear(config_of(600), lambda p: p != "")
+        desk.hear(config_of(7), lambda p: p == "")
+        # One's own takes the place of a stranger who is there.
+        desk.add(address(700))
+        desk.hear(config_of(700), lambda p: p != "")
+        desk.until(lambda: len(configs()) == 512)
+        assert config_of(700) in configs()
+        # Those of an earlier run stay only where there is room.
+        desk.stop(desk.bridge)
+        for i in range(100, 120):
+            desk.tell(do="remove", path=path_of(address(i)))
+            desk.add(address(1000 + i), HasKeys=False)
+        desk.start_bridge()
+        desk.until(lambda: len(configs()) == 512 and config_of(1119) in configs())
+        assert not {config_of(i) for i in range(100, 120)} & configs()
+        assert config_of(700) in configs()
+
+
+@case
 def the_real_daemon_is_understood():
     """Activated by import, heard by the simulated radio, then forgotten."""
     with Desk(cases.BOUND) as desk:
