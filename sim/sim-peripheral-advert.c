@@ -17,7 +17,7 @@
  * bluetoothd 5.66 writes to freed memory when an advertisement is taken back before the kernel has
  * answered its renewal, and mostly crashes later.
  */
-#define SETTLE_MS 400
+#define SETTLE_MS 1000
 
 static const char introspection_xml[] = "<node><interface name='org.bluez.LEAdvertisement1'>"
                                         "<method name='Release'/>"
@@ -209,4 +209,13 @@ peripheral_advert_update (Peripheral *self)
     default:
       g_return_if_reached ();
     }
+}
+
+void
+peripheral_advert_settle (Peripheral *self)
+{
+  gint64 wait_ms = self->advert_busy_until - sim_now_ms ();
+
+  if (self->advert_state == PERIPHERAL_ON && wait_ms > 0)
+    g_usleep ((gulong) wait_ms * 1000);
 }

@@ -73,6 +73,9 @@ void peripheral_app_reset (PeripheralApp *app);
 gboolean peripheral_advert_init (Peripheral *self, GError **error);
 /* Starts, changes or stops the advertisement, as the device wants it now. */
 void peripheral_advert_update (Peripheral *self);
+/* Before the connection to the bus ends, and the advertisement with it; blocks for a second at
+ * most. */
+void peripheral_advert_settle (Peripheral *self);
 
 /* --- sim-peripheral.c --- */
 

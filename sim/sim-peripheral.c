@@ -413,6 +413,7 @@ peripheral_free (Peripheral *self)
 {
   sim_timer_stop (self->schedule, &self->tick_timer);
   sim_timer_stop (self->schedule, &self->renew_timer);
+  peripheral_advert_settle (self);
   g_clear_pointer (&self->app, peripheral_app_free);
   if (self->advert_object != 0)
     g_dbus_connection_unregister_object (self->connection, self->advert_object);
