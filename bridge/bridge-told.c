@@ -83,13 +83,14 @@ take_rssi (GVariant *properties, const char *key, BridgeThermometer *told)
     told->rssi = CLAMP (rssi, RSSI_MIN, RSSI_MAX);
 }
 
+/* The newest of all; but what was told by a clock that was ahead is not newer than any other. */
 static void
 take_seen (GVariant *properties, const char *key, BridgeThermometer *told)
 {
   guint64 seen;
 
   if (g_variant_lookup (properties, key, "t", &seen) && seen <= G_MAXINT64
-      && (gint64) seen > told->last_seen)
+      && ((gint64) seen > told->last_seen || told->last_seen > g_get_real_time ()))
     told->last_seen = (gint64) seen;
 }
 

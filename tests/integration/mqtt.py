@@ -698,6 +698,19 @@ def forgotten_while_the_bridge_was_away_is_removed():
 
 
 @case
+def a_clock_that_was_ahead_does_not_stay_ahead():
+    with Desk() as desk:
+        desk.begin(A, LastSeen=int((time.time() + 86400) * 1e6))
+        now = int(time.time())
+        desk.device(LastSeen=(now - 3600) * 1_000_000)
+        seen = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(now - 3600))
+        # A time alone comes within a minute; a change brings it along.
+        desk.sensor(Temperature=21.0, Humidity=45.0, Battery=77, Voltage=2.9, KeyState="ok", Stale=True)
+        desk.hear(topic(ID_A, "state"), lambda p: p.get("last_seen") == seen)
+        desk.becomes_retained(topic(ID_A, "availability"), "offline")
+
+
+@case
 def a_birth_message_makes_it_tell_everything_again():
     with Desk() as desk:
         desk.begin(A)
