@@ -183,6 +183,9 @@ on_housekeeping (gpointer data)
       bridge_command_expire (self, item, now);
       if (steady)
         bridge_forget_absent (self, item, now);
+      /* Values of before it went away, and nobody has told any since it is back. */
+      if (item->present && !item->measured)
+        bridge_told_on_sensor_gone (self, item);
       bridge_told_refresh (self, item);
     }
   if (bridge_bus_is_running (self->bus) && bridge_mqtt_is_connected (self->mqtt))

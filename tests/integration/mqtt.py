@@ -711,6 +711,22 @@ def a_clock_that_was_ahead_does_not_stay_ahead():
 
 
 @case
+def a_thermometer_that_comes_back_without_values_has_none():
+    with Desk() as desk:
+        desk.begin(A, HasKeys=False)
+        desk.sensor(Temperature=21.3, Humidity=45.5, Battery=77, Voltage=2.9, KeyState="ok", Stale=False)
+        desk.hear(topic(ID_A, "state"), lambda p: "temperature" in p)
+        desk.tell(do="remove", path=path_of(A))
+        desk.hear(topic(ID_A, "availability"), lambda p: p == "offline")
+        desk.add(A, HasKeys=False)
+        desk.hear(topic(ID_A, "availability"), lambda p: p == "online")
+        state = desk.hear(topic(ID_A, "state"), lambda p: "temperature" not in p)
+        assert not {"humidity", "voltage", "battery"} & set(state), state
+        desk.sensor(Temperature=20.5, Humidity=45.5, Battery=77, Voltage=2.9, KeyState="ok", Stale=False)
+        desk.hear(topic(ID_A, "state"), lambda p: p.get("temperature") == 20.5)
+
+
+@case
 def a_birth_message_makes_it_tell_everything_again():
     with Desk() as desk:
         desk.begin(A)
