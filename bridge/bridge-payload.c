@@ -129,14 +129,15 @@ static char *
 display_name (const BridgeThermometer *self)
 {
   g_autofree char *name = clean (self->name, NAME_MAX_CHARS);
+  g_autofree char *model = clean (self->model, NAME_MAX_CHARS);
   g_autofree char *last = g_ascii_strup (self->id + BRIDGE_ID_LEN - 6, -1);
 
   g_strstrip (name);
   if (*name != '\0' && strstr (name, last) != NULL)
     return g_steal_pointer (&name);
-  if (*name != '\0' && g_strcmp0 (name, self->model) != 0)
+  if (*name != '\0' && g_strcmp0 (name, model) != 0)
     return g_strdup_printf ("%s %s", name, last);
-  return g_strdup_printf ("%s %s", *self->model != '\0' ? self->model : "Thermometer", last);
+  return g_strdup_printf ("%s %s", *model != '\0' ? model : "Thermometer", last);
 }
 
 static void

@@ -311,6 +311,27 @@ test_discovery_hostile (void)
 }
 
 static void
+test_discovery_model_for_a_name (void)
+{
+  g_autofree char *model = g_strnfill (100000, 'x');
+  BridgeThermometer t;
+  g_autofree char *text = NULL;
+  g_autoptr (JsonParser) parser = NULL;
+  const char *name;
+
+  fill (&t);
+  model[3] = '\n';
+  bridge_set_text (&t.name, "");
+  bridge_set_text (&t.model, model);
+  text = bridge_payload_discovery (&t);
+  check_discovery (text);
+  name = text_of (json_object_get_object_member (parse (text, &parser), "dev"), "name");
+  g_assert_cmpuint (strlen (name), <, 128);
+  g_assert_null (strchr (name, '\n'));
+  bridge_thermometer_clear (&t);
+}
+
+static void
 test_names_differ (void)
 {
   static const struct
@@ -636,6 +657,7 @@ main (int argc, char **argv)
   g_test_add_func ("/bridge/discovery/keeps-the-documented-schema", test_discovery);
   g_test_add_func ("/bridge/discovery/leaves-out-what-is-unknown", test_discovery_unknown);
   g_test_add_func ("/bridge/discovery/hostile-names-keep-the-schema", test_discovery_hostile);
+  g_test_add_func ("/bridge/discovery/a-hostile-model-is-no-name", test_discovery_model_for_a_name);
   g_test_add_func ("/bridge/discovery/names-of-one-model-differ", test_names_differ);
   g_test_add_func ("/bridge/state/has-all-values", test_state);
   g_test_add_func ("/bridge/state/leaves-out-what-is-unknown-or-stale", test_state_unknown);
