@@ -143,10 +143,7 @@ def firmware_2_1_1_gets_no_unsigned_image():
 def two_hops_end_at_the_second_image():
     with Guest(SIGNING, ROOTS) as guest:
         give_keys(guest)
-        try:
-            first = harness.firmware("Original_OTA_Xiaomi_LYWSD03MMC_v2.1.1_0159c.bin")
-        except harness.Skip:
-            first = guest.file("first.bin", signing.sign(harness.image(8196, 24, "1.0.0_0001"), "2.1.1_0159"))
+        first = guest.file("first.bin", signing.sign(harness.image(8196, 24, "1.0.0_0001"), "2.1.1_0159"))
         second = guest.file("second.bin", signing.sign(harness.image(8196, 23, "1.0.0_0001"), "2.1.1_0160"))
         done = last(guest.ctl("--json", "update", ADDRESS, first, second))
         assert done["State"] == "done" and done["Result"]["versions"] == ["2.1.1_0159", "2.1.1_0160"], done

@@ -104,7 +104,7 @@ class Other:
 
     def say(self, *lines):
         for line in lines:
-            time.sleep(0.5)  # it takes what comes in one piece for one line
+            time.sleep(0.8)  # it takes what comes in one piece for one line
             self.child.stdin.write(line + "\n")
             self.child.stdin.flush()
 
@@ -169,7 +169,7 @@ class Scan(Guest):
 
 @case
 def active_scanning_lives_with_another_client():
-    with Scan(talker("pvvx"), "Full=1\nDuty=50\nPeriod=4", passive=False) as guest:
+    with Scan(talker("pvvx"), "Full=1\nDuty=50\nPeriod=12", passive=False) as guest:  # rests that a slow guest sees
         guest.start_daemon()
         guest.known(ADDRESS)
         guest.has_measured()
