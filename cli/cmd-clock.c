@@ -3,7 +3,6 @@
 
 #include "app.h"
 
-
 /* Seconds since 1970, or a date as in ISO 8601, local where it names no zone. */
 static gboolean
 parse_time (const char *text, gint64 *time_s)

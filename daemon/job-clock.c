@@ -85,7 +85,8 @@ on_read_back (MithermJob *self, const GError *error)
       mitherm_job_fail (self, error);
       return;
     }
-  off_s = len == clock->len ? (gint64) mi_get_u32 (data) - mi_get_u32 (clock->value) : G_MAXINT64;
+  off_s = data != NULL && len == clock->len ? (gint64) mi_get_u32 (data) - mi_get_u32 (clock->value)
+                                            : G_MAXINT64;
   if (off_s < 0 || off_s > TOLERANCE_S
       || (len > LEN_PLAIN && memcmp (data + LEN_PLAIN, clock->value + LEN_PLAIN, len - LEN_PLAIN)))
     {

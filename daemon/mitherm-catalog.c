@@ -555,7 +555,7 @@ fits (MithermCatalog *self, const Entry *entry, const MiModel *model, const char
       && !g_strv_contains ((const char *const *) entry->models, mi_model_get_name (model)))
     return FALSE;
   file = read_image (self, entry, &error);
-  if (file == NULL)
+  if (error != NULL)
     {
       g_warning ("catalogue: %s", error->message);
       return FALSE;
