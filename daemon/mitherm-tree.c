@@ -158,26 +158,61 @@ on_introspect (GDBusConnection *connection, const char *sender, const char *path
   return infos;
 }
 
-static void
-on_device_call (GDBusConnection *connection, const char *sender, const char *path,
-                const char *interface, const char *method, GVariant *parameters,
-                GDBusMethodInvocation *invocation, gpointer user_data)
-{
-  mitherm_device_call (user_data, method, invocation);
-}
-
 static gboolean
 is_sensor1 (const char *interface)
 {
   return g_str_equal (interface, mitherm_dbus_sensor1_interface_info ()->name);
 }
 
+/* (nullable): the thermometer at @node, if it has @interface */
+static MithermDevice *
+find_device (MithermTree *self, const char *node, const char *interface)
+{
+  MithermDevice *device = self->find (node, self->user_data);
+
+  if (device != NULL && is_sensor1 (interface) && !mitherm_device_is_sensor (device))
+    return NULL;
+  return device;
+}
+
+/*
+ * GDBus asks where a call goes and delivers it later from the main loop: meanwhile the thermometer
+ * may have gone, so that it is looked up again.
+ */
+static MithermDevice *
+find_called (MithermTree *self, const char *path, const char *interface, GError **error)
+{
+  MithermDevice *device = find_device (self, path + strlen (DEVICE_ROOT "/"), interface);
+
+  if (device == NULL)
+    g_set_error (error, G_DBUS_ERROR, G_DBUS_ERROR_UNKNOWN_OBJECT, "%s has just gone", path);
+  return device;
+}
+
+static void
+on_device_call (GDBusConnection *connection, const char *sender, const char *path,
+                const char *interface, const char *method, GVariant *parameters,
+                GDBusMethodInvocation *invocation, gpointer user_data)
+{
+  GError *error = NULL;
+  MithermDevice *device = find_called (user_data, path, interface, &error);
+
+  if (device != NULL)
+    mitherm_device_call (device, method, invocation);
+  else
+    g_dbus_method_invocation_take_error (invocation, error);
+}
+
 static GVariant *
 on_device_get (GDBusConnection *connection, const char *sender, const char *path,
                const char *interface, const char *property, GError **error, gpointer user_data)
 {
+  MithermDevice *device = find_called (user_data, path, interface, error);
+
+  if (device == NULL)
+    return NULL;
   return g_variant_take_ref (
-      mitherm_device_get_property (user_data, property, is_sensor1 (interface)));
+      mitherm_device_get_property (device, property, is_sensor1 (interface)));
 }
 
 static const GDBusInterfaceVTable device_vtable
@@ -187,14 +222,8 @@ static const GDBusInterfaceVTable *
 on_dispatch (GDBusConnection *connection, const char *sender, const char *path,
              const char *interface, const char *node, gpointer *out_user_data, gpointer user_data)
 {
-  MithermTree *self = user_data;
-
-  MithermDevice *device = node != NULL ? self->find (node, self->user_data) : NULL;
-
-  if (device != NULL && is_sensor1 (interface) && !mitherm_device_is_sensor (device))
-    device = NULL;
-  *out_user_data = device;
-  return device != NULL ? &device_vtable : NULL;
+  *out_user_data = user_data;
+  return node != NULL && find_device (user_data, node, interface) != NULL ? &device_vtable : NULL;
 }
 
 static const GDBusSubtreeVTable subtree_vtable = {
