@@ -495,11 +495,23 @@ read_info (GDBusMethodInvocation *invocation, GObject *object)
   answer_with_job (self, invocation, job, error);
 }
 
+gboolean
+mitherm_device_check_known (MithermDevice *self, GError **error)
+{
+  if (mitherm_manager_find_device (self->manager, self->address) == self)
+    return TRUE;
+  g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND,
+               "%s has gone while leave was asked for. Try again when it is heard.", self->address);
+  return FALSE;
+}
+
 static gboolean
 do_forget (MithermDevice *self, gboolean purge, GError **error)
 {
   const MithermRecord *record = mitherm_device_get_record (self);
 
+  if (!mitherm_device_check_known (self, error))
+    return FALSE;
   if (self->job != NULL)
     {
       g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_BUSY,

@@ -62,6 +62,10 @@ const MithermRecord *mitherm_device_get_record (MithermDevice *self);
 /* The stored keys have changed. */
 void mitherm_device_keys_changed (MithermDevice *self);
 
+/* Whether it is still the manager's: one that has gone stays in memory while polkit is asked for
+ * leave, and its address may be that of another object by then. Errors: MITHERM_ERROR_NOT_FOUND. */
+gboolean mitherm_device_check_known (MithermDevice *self, GError **error);
+
 /* The catalogue has changed. */
 void mitherm_device_review_update (MithermDevice *self);
 

@@ -381,6 +381,8 @@ mitherm_job_check_free (MithermDevice *device, GError **error)
 {
   MithermJob *job = mitherm_device_get_job (device);
 
+  if (!mitherm_device_check_known (device, error))
+    return FALSE;
   if (job == NULL)
     return TRUE;
   g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_BUSY,

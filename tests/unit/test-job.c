@@ -921,6 +921,24 @@ test_expiry (Fixture *f, gconstpointer data)
   g_assert_nonnull (mitherm_manager_find_device (f->manager, ONE));
 }
 
+/* As a call that had to wait for polkit does. */
+static void
+test_no_job_of_gone (Fixture *f, gconstpointer data)
+{
+  g_autoptr (MithermDevice) gone = g_object_ref (device (f, ONE));
+  g_autoptr (GError) error = NULL;
+
+  mitherm_manager_set_expiry (f->manager, 1);
+  spin_ms (2600);
+  sim_radio_advertise (f->radio, NULL, NULL);
+  g_assert_true (device (f, ONE) != gone);
+  g_assert_null (mitherm_job_info_new (gone, &error));
+  g_assert_error (error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND);
+  g_clear_error (&error);
+  g_assert_null (mitherm_job_activate_new (gone, 0, FALSE, &error));
+  g_assert_error (error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND);
+}
+
 static void
 test_restart (Fixture *f, gconstpointer data)
 {
@@ -1023,6 +1041,7 @@ main (int argc, char **argv)
   ADD ("/queue/side-by-side-on-two-adapters", two, test_two_adapters);
   ADD ("/queue/one-job-for-each-thermometer", two, test_one_job_each);
   ADD ("/device/leaves-when-silent-unless-keys", two, test_expiry);
+  ADD ("/device/that-has-gone-gets-no-job", two, test_no_job_of_gone);
   ADD ("/device/with-keys-survives-a-restart", two, test_restart);
   ADD ("/manager/stops-in-the-middle-of-a-job", STOCK (ONE), test_stop_in_the_middle);
   return g_test_run ();
