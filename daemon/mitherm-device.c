@@ -22,8 +22,10 @@
 #define ADAPTER_SILENCE_US (30 * G_USEC_PER_SEC)
 /* Of a sensor, whose values tell as much, Rssi and LastSeen are signalled this seldom. */
 #define SEEN_SIGNAL_US (5 * G_USEC_PER_SEC)
-#define NAME_MAX_LEN   64
-#define HOPS_MAX       8
+/* What the air says of a thermometer, anybody can say: it is saved this seldom. */
+#define SAVE_HEARD_US (G_TIME_SPAN_HOUR)
+#define NAME_MAX_LEN  64
+#define HOPS_MAX      8
 
 struct _MithermDevice
 {
@@ -37,9 +39,12 @@ struct _MithermDevice
   gboolean has_keys;
   gboolean touched;     /* heard since Rssi and LastSeen were signalled */
   gboolean told_values; /* what was signalled last were values */
+  gboolean hearing;     /* changes are the air's */
+  gboolean unsaved;     /* facts from the air */
   gint16 shown_rssi;
   MiSigned shown_signed;
   guint changed; /* bits of Property that wait to be signalled */
+  guint later;   /* the same, with Rssi and LastSeen */
   char *path;
   MithermFacts facts;
   const MiModel *model;
@@ -50,6 +55,7 @@ struct _MithermDevice
   gint64 heard_us;            /* monotonic */
   gint64 signalled_us;        /* Rssi and LastSeen, monotonic */
   gint64 seen_us;             /* UTC */
+  gint64 saved_us;            /* facts from the air, monotonic, 0: never */
   MithermJob *job;            /* not owned */
   MithermDeviceAdvertFunc listener;
   gpointer listener_data;
@@ -213,12 +219,17 @@ void
 mitherm_device_set_on_bus (MithermDevice *self, gboolean on_bus)
 {
   self->on_bus = on_bus;
-  self->changed = 0;
+  self->changed = self->later = 0;
 }
 
 static void
 mark (MithermDevice *self, Property property)
 {
+  if (self->hearing)
+    {
+      self->later |= 1u << property;
+      return;
+    }
   if (self->changed == 0 && self->on_bus)
     mitherm_manager_emit_soon (self->manager, self);
   self->changed |= 1u << property;
@@ -272,6 +283,7 @@ save_facts (MithermDevice *self)
   if (!mitherm_store_set_facts (mitherm_manager_get_store (self->manager), self->address,
                                 &self->facts, &error))
     mitherm_log_device (G_LOG_LEVEL_WARNING, self->address, "%s", error->message);
+  self->unsaved = FALSE;
 }
 
 void
@@ -704,16 +716,12 @@ take_model (MithermDevice *self, const MiAdvertIdentity *identity)
   return FALSE;
 }
 
-void
-mitherm_device_heard (MithermDevice *self, const MithermAdvert *advert,
-                      const MiAdvertIdentity *identity)
+/* Returns: whether it changes anything that is stored */
+static gboolean
+take_identity (MithermDevice *self, const MithermAdvert *advert, const MiAdvertIdentity *identity)
 {
   gboolean changed = take_name (self, advert->name);
 
-  self->heard_us = g_get_monotonic_time ();
-  self->seen_us = g_get_real_time ();
-  self->touched = TRUE;
-  choose_adapter (self, advert);
   if (identity->format != MI_ADVERT_FORMAT_NONE)
     self->custom = identity->custom_firmware;
   if (identity->product_id != 0 && identity->product_id != self->facts.product_id)
@@ -722,9 +730,25 @@ mitherm_device_heard (MithermDevice *self, const MithermAdvert *advert,
       mark (self, PROP_PRODUCT_ID);
       changed = TRUE;
     }
-  changed |= take_model (self, identity);
-  if (changed)
-    save_facts (self);
+  return take_model (self, identity) || changed;
+}
+
+void
+mitherm_device_heard (MithermDevice *self, const MithermAdvert *advert,
+                      const MiAdvertIdentity *identity)
+{
+  self->heard_us = g_get_monotonic_time ();
+  self->seen_us = g_get_real_time ();
+  self->touched = TRUE;
+  choose_adapter (self, advert);
+  self->hearing = TRUE;
+  self->unsaved |= take_identity (self, advert, identity);
+  self->hearing = FALSE;
+  if (self->unsaved && (self->saved_us == 0 || self->heard_us - self->saved_us >= SAVE_HEARD_US))
+    {
+      self->saved_us = self->heard_us;
+      save_facts (self);
+    }
   if (self->listener != NULL)
     self->listener (self, advert, self->listener_data);
 }
@@ -766,7 +790,7 @@ static gboolean
 is_seen_due (MithermDevice *self)
 {
   return self->touched
-         && (!mitherm_device_is_sensor (self)
+         && (self->later != 0 || !mitherm_device_is_sensor (self)
              || self->heard_us - self->signalled_us >= SEEN_SIGNAL_US);
 }
 
@@ -780,6 +804,8 @@ mark_seen (MithermDevice *self)
     mark (self, PROP_RSSI);
   if (self->adapter != self->shown_adapter)
     mark (self, PROP_ADAPTER);
+  self->changed |= self->later;
+  self->later = 0;
   self->shown_rssi = self->rssi;
   self->shown_adapter = self->adapter;
 }

@@ -431,6 +431,28 @@ def properties_change_once_a_second_and_every_measurement_is_signalled():
 
 
 @case
+def a_stranger_that_flips_what_is_advertised_neither_floods_nor_writes():
+    with World(silent(A)) as world:
+        world.known(A)
+        give_keys(world, (A, BIND_KEY))
+        signals = Signals(world)
+        time.sleep(1.5)
+        begin, saved = time.monotonic(), set()
+        # MiBeacon without object, of an LYWSD03MMC and an LYWSD02 in turn
+        for i in range(100):
+            forge(world, A, "fe95", ("00305b05" if i % 2 else "00305b04") + f"{i:02x}")
+            saved.add(world.key_files()[0].stat().st_mtime_ns)
+            time.sleep(0.03)
+        world.until(lambda: world.info(A)["ProductId"] == 0x055B)
+        time.sleep(1.5)
+        changed = [t for t, _ in signals.changes(A) if t > begin]
+        assert len(changed) <= time.monotonic() - begin + 1, changed
+        products = [line for _, line in signals.changes(A, "Device1") if "'ProductId'" in line]
+        assert "<uint16 1371>" in products[-1], products
+        assert len(saved) <= 2, len(saved)
+
+
+@case
 def many_thermometers_share_the_changes_of_properties():
     addresses = [f"A4:C1:38:00:02:{i:02X}" for i in range(150)]
     devices = "".join(f"[{a}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=1000\n" for a in addresses)
