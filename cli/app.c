@@ -17,6 +17,8 @@
 #define BUS_NAME     "org.mitherm"
 #define ROOT_PATH    "/org/mitherm"
 #define ERROR_PREFIX "org.mitherm.Error."
+/* The daemon takes no more; it refuses what has one byte more. */
+#define INPUT_MAX (1024 * 1024)
 
 void
 app_parse (App *app, const Command *command, const GOptionEntry *entries, int *argc, char ***argv)
@@ -277,10 +279,16 @@ copy_to_memory (int fd, const char *path)
   g_autoptr (GInputStream) in = g_unix_input_stream_new (fd, FALSE);
   int memory = memfd_create ("mithermctl", MFD_CLOEXEC);
   g_autoptr (GOutputStream) out = memory < 0 ? NULL : g_unix_output_stream_new (memory, FALSE);
+  g_autofree char *data = g_malloc (INPUT_MAX + 1);
   g_autoptr (GError) error = NULL;
+  gsize len = 0;
+  gboolean copied = out != NULL
+                    && g_input_stream_read_all (in, data, INPUT_MAX + 1, &len, NULL, &error)
+                    && g_output_stream_write_all (out, data, len, NULL, NULL, &error)
+                    && lseek (memory, 0, SEEK_SET) == 0;
 
-  if (out == NULL || g_output_stream_splice (out, in, 0, NULL, &error) < 0
-      || lseek (memory, 0, SEEK_SET) < 0)
+  explicit_bzero (data, len); /* they may be keys */
+  if (!copied)
     {
       fprintf (stderr, "mithermctl: %s: %s\n", path,
                error != NULL ? error->message : g_strerror (errno));
@@ -299,7 +307,8 @@ app_open_file (const char *path, ExitStatus *status)
   *status = EXIT_USAGE;
   if (g_str_equal (path, "-"))
     return copy_to_memory (STDIN_FILENO, "standard input");
-  fd = open (path, O_RDONLY | O_CLOEXEC);
+  /* No waiting for somebody to write into a FIFO: the daemon takes none anyway. */
+  fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0)
     fprintf (stderr, "mithermctl: cannot open %s: %s\n", path, g_strerror (errno));
   return fd;
