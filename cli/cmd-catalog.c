@@ -46,11 +46,11 @@ print_result (App *app, GVariant *result, const char *name)
   printf ("%-8s %s  %s  %s  %s\n", added ? "added" : "known", clean, version, kind, joined);
 }
 
+/* Returns: %FALSE after printing why */
 static gboolean
-append_file (GUnixFDList *fds, GVariantBuilder *handles, const char *path)
+append_file (GUnixFDList *fds, GVariantBuilder *handles, const char *path, ExitStatus *status)
 {
-  ExitStatus status;
-  int fd = app_open_file (path, &status), index;
+  int fd = app_open_file (path, status), index;
 
   if (fd < 0)
     return FALSE;
@@ -61,24 +61,27 @@ append_file (GUnixFDList *fds, GVariantBuilder *handles, const char *path)
   return index >= 0;
 }
 
-/* @index: (nullable): path of firmware.json */
+/*
+ * @index: (nullable): path of firmware.json
+ *
+ * Returns: whether it was taken; else @error is set, or it could not be opened and that is printed
+ */
 static gboolean
 add_file (App *app, MithermDBusManager1 *manager, const char *path, const char *index,
-          GError **error)
+          ExitStatus *status, GError **error)
 {
   g_autoptr (GUnixFDList) fds = g_unix_fd_list_new ();
   g_autofree char *name = g_path_get_basename (path);
-  const char *const names[] = { name, NULL };
+  const char *const names[] = { name, INDEX_NAME, NULL };
   g_auto (GVariantBuilder) handles = G_VARIANT_BUILDER_INIT (G_VARIANT_TYPE ("ah"));
   g_auto (GVariantDict) options = G_VARIANT_DICT_INIT (NULL);
   g_autoptr (GVariant) results = NULL;
 
-  g_variant_dict_insert (&options, "names", "^as", names);
-  if (!append_file (fds, &handles, path) || (index != NULL && !append_file (fds, &handles, index)))
-    {
-      g_set_error (error, G_IO_ERROR, G_IO_ERROR_FAILED, "%s cannot be opened", path);
-      return FALSE;
-    }
+  g_variant_dict_insert_value (&options, "names",
+                               g_variant_new_strv (names, index != NULL ? 2 : 1));
+  if (!append_file (fds, &handles, path, status)
+      || (index != NULL && !append_file (fds, &handles, index, status)))
+    return FALSE;
   if (!mitherm_dbus_manager1_call_catalog_add_sync (manager, g_variant_builder_end (&handles),
                                                     g_variant_dict_end (&options), CALL_FLAGS, -1,
                                                     fds, &results, NULL, NULL, error))
@@ -157,12 +160,15 @@ add_folder (App *app, MithermDBusManager1 *manager, const char *folder)
       g_autofree char *name = g_path_get_basename (path);
       g_autoptr (GVariant) skipped = NULL;
       GError *error = NULL;
+      ExitStatus status;
 
-      if (add_file (app, manager, path, has_index ? index : NULL, &error))
+      if (add_file (app, manager, path, has_index ? index : NULL, &status, &error))
         {
           taken++;
           continue;
         }
+      if (error == NULL)
+        return status;
       if (!is_bad_image (error))
         return app_report (app, error);
       g_dbus_error_strip_remote_error (error);
@@ -190,12 +196,12 @@ catalog_add (App *app, const char *path)
   manager = app_get_manager (app, &status);
   if (manager == NULL)
     return status;
-  if (g_file_test (folder, G_FILE_TEST_IS_DIR))
-    return add_folder (app, manager, folder);
   if (!g_file_test (path, G_FILE_TEST_EXISTS))
     return app_usage (&cmd_catalog, "there is no %s", path);
-  if (!add_file (app, manager, path, NULL, &error))
-    return app_report (app, error);
+  if (g_file_test (folder, G_FILE_TEST_IS_DIR))
+    return add_folder (app, manager, folder);
+  if (!add_file (app, manager, path, NULL, &status, &error))
+    return error != NULL ? app_report (app, error) : status;
   return EXIT_DONE;
 }
 

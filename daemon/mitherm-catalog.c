@@ -15,6 +15,8 @@
 #define INDEX_NAME "index.conf"
 #define SHA256_LEN 64
 #define NAME_LEN   128
+/* json-glib recurses without a limit; no index opens that many brackets, nested or not. */
+#define OPENED_MAX 256
 
 typedef struct
 {
@@ -102,6 +104,16 @@ read_names (JsonObject *object, const char *member, GHashTable *ids)
     }
 }
 
+static gboolean
+is_flat (const char *text, gsize len)
+{
+  guint opened = 0;
+
+  for (gsize i = 0; i < len; i++)
+    opened += text[i] == '{' || text[i] == '[';
+  return opened <= OPENED_MAX;
+}
+
 MithermCatalogIndex *
 mitherm_catalog_index_new (GBytes *file, GError **error)
 {
@@ -112,7 +124,9 @@ mitherm_catalog_index_new (GBytes *file, GError **error)
   gsize len;
   const char *text = g_bytes_get_data (file, &len);
 
-  if (!json_parser_load_from_data (parser, text, (gssize) len, NULL)
+  if (len == 0 || !is_flat (text, len)
+      || !json_parser_load_from_data (parser, text, (gssize) len, NULL)
+      || json_parser_get_root (parser) == NULL
       || !JSON_NODE_HOLDS_OBJECT (json_parser_get_root (parser)))
     {
       g_set_error_literal (error, MITHERM_ERROR, MITHERM_ERROR_INVALID_ARGS,

@@ -292,7 +292,7 @@ read_handles (GDBusMethodInvocation *invocation, GVariant *handles, GPtrArray *f
       g_autoptr (GVariant) handle = g_variant_get_child_value (handles, i);
       int fd = mitherm_file_get_fd (g_dbus_message_get_unix_fd_list (message),
                                     g_variant_get_handle (handle), error);
-      GBytes *bytes = fd >= 0 ? mitherm_file_read (fd, "firmware file", error) : NULL;
+      GBytes *bytes = fd >= 0 ? mitherm_file_read (fd, "image", error) : NULL;
 
       if (fd >= 0)
         close (fd);
@@ -303,13 +303,29 @@ read_handles (GDBusMethodInvocation *invocation, GVariant *handles, GPtrArray *f
   return TRUE;
 }
 
+/* (nullable): base name of file number @i, if the caller has told it */
+static const char *
+get_name (char **names, guint i)
+{
+  for (; names != NULL && *names != NULL && i > 0; i--)
+    names++;
+  return names != NULL && *names != NULL && **names != '\0' ? *names : NULL;
+}
+
+/* By what is in it; and by its name, so that no damaged or empty one is passed over. */
+static gboolean
+is_index (GBytes *file, const char *name)
+{
+  return mitherm_catalog_index_is (file) || (name != NULL && g_str_has_suffix (name, ".json"));
+}
+
 /* (transfer full) (nullable): of the one of @files that is an index; no other error than its own */
 static MithermCatalogIndex *
-find_index (GPtrArray *files, GError **error)
+find_index (GPtrArray *files, char **names, GError **error)
 {
   for (guint i = 0; i < files->len; i++)
     {
-      if (mitherm_catalog_index_is (g_ptr_array_index (files, i)))
+      if (is_index (g_ptr_array_index (files, i), get_name (names, i)))
         return mitherm_catalog_index_new (g_ptr_array_index (files, i), error);
     }
   return NULL;
@@ -337,19 +353,19 @@ review_update (gpointer device, gpointer user_data)
 static GVariant *
 add_to_catalog (MithermManager *self, GPtrArray *files, char **names, GError **error)
 {
-  g_autoptr (MithermCatalogIndex) index = find_index (files, error);
+  g_autoptr (MithermCatalogIndex) index = find_index (files, names, error);
   g_auto (GVariantBuilder) results = G_VARIANT_BUILDER_INIT (G_VARIANT_TYPE ("aa{sv}"));
-  guint n_names = names != NULL ? g_strv_length (names) : 0, taken = 0;
+  guint taken = 0;
 
   if (*error != NULL)
     return NULL;
   for (guint i = 0; i < files->len; i++)
     {
-      const char *name = i < n_names && *names[i] != '\0' ? names[i] : NULL;
+      const char *name = get_name (names, i);
       g_autoptr (GError) local = NULL;
       GVariant *result;
 
-      if (mitherm_catalog_index_is (g_ptr_array_index (files, i)))
+      if (is_index (g_ptr_array_index (files, i), name))
         continue;
       result = mitherm_catalog_add (mitherm_manager_get_catalog (self),
                                     g_ptr_array_index (files, i), name, index, &local);

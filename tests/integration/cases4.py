@@ -772,6 +772,40 @@ def catalogue_heeds_an_index_and_distrusts_it():
 
 
 @case
+def catalogue_takes_nothing_beside_a_damaged_index():
+    with World(f"[{A}]\nModel=LYWSD03MMC\n") as world:
+        world.known(A)
+        path = folder(world, good__bin=image())
+        for index in (b"", b" \n", b"[]", b"{", b'{"custom":' + b"[" * 1000000):
+            (path / "firmware.json").write_bytes(index)
+            assert "InvalidArgs" in world.ctl("catalog", "add", path, expect=2).err, index[:20]
+        (path / "firmware.json").unlink()
+        assert "there is no" in world.ctl("catalog", "add", path / "firmware.json", expect=2).err
+        assert world.ctl("--json", "catalog", "list").json()[0] == []
+        assert world.daemon.poll() is None
+
+
+@case
+def files_that_are_none_are_refused_at_once():
+    commands = (["image"], ["catalog", "add"], ["keys", "import"], ["plan", A], ["update", A])
+    with World(f"[{A}]\nModel=LYWSD03MMC\n") as world:
+        world.known(A)
+        fifo, large = world.dir / "fifo", world.file("large.bin", bytes(2 << 20))
+        os.mkfifo(fifo)
+        for command in commands:
+            for path in (fifo, world.dir / "absent", "/dev/zero"):
+                world.ctl(*command, path, expect=2)
+            expected = 2 if command == ["keys", "import"] else 4
+            world.ctl(*command, large, expect=expected)
+            if command == ["catalog", "add"]:
+                continue
+            with open("/dev/zero", "rb") as endless:
+                done = subprocess.run(world.command(*command, "-"), stdin=endless, capture_output=True, env=world.env,
+                                      timeout=20, check=False)
+            assert done.returncode == expected, done
+
+
+@case
 def catalogue_uses_no_file_that_was_changed_on_disk():
     with World(f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.7\n") as world:
         world.known(A)
