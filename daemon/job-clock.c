@@ -72,6 +72,8 @@ tell (MithermJob *self, gint64 time_s, gint32 offset_s, gint64 before_s)
   mitherm_job_result_string (self, "zone", zone);
 }
 
+static void start (MithermJob *self, const GError *error);
+
 static void
 on_read_back (MithermJob *self, const GError *error)
 {
@@ -82,7 +84,7 @@ on_read_back (MithermJob *self, const GError *error)
 
   if (error != NULL)
     {
-      mitherm_job_fail (self, error);
+      mitherm_job_repeat (self, error, start);
       return;
     }
   off_s = data != NULL && len == clock->len ? (gint64) mi_get_u32 (data) - mi_get_u32 (clock->value)
@@ -102,7 +104,7 @@ on_written (MithermJob *self, const GError *error)
 {
   if (error != NULL)
     {
-      mitherm_job_fail (self, error);
+      mitherm_job_repeat (self, error, start);
       return;
     }
   mitherm_job_set_state (self, "verifying");
@@ -119,7 +121,7 @@ on_value (MithermJob *self, const GError *error)
 
   if (error != NULL)
     {
-      mitherm_job_fail (self, error);
+      mitherm_job_repeat (self, error, start);
       return;
     }
   data = g_bytes_get_data (self->value, &clock->len);
@@ -172,12 +174,32 @@ static const MithermJobKind clock_kind = {
   .free_data = clock_free,
 };
 
+/*
+ * GLib reads the file of that name, wherever it is and whatever is in it: only names of zones,
+ * which begin with a capital letter, and offsets get there.
+ */
+static gboolean
+is_zone (const char *zone)
+{
+  static const char digits[] = "0123456789:",
+                    letters[] = G_CSET_A_2_Z G_CSET_a_2_z "0123456789_+-/";
+
+  if (g_ascii_isupper (*zone))
+    return strspn (zone, letters) == strlen (zone);
+  if (*zone == '+' || *zone == '-')
+    zone++;
+  return strspn (zone, digits) == strlen (zone);
+}
+
 static GTimeZone *
 parse_zone (const char *zone, GError **error)
 {
-  GTimeZone *found = zone != NULL && *zone != '\0' ? g_time_zone_new_identifier (zone)
-                                                   : g_time_zone_new_local ();
+  GTimeZone *found = NULL;
 
+  if (zone == NULL || *zone == '\0')
+    found = g_time_zone_new_local ();
+  else if (is_zone (zone))
+    found = g_time_zone_new_identifier (zone);
   if (found == NULL)
     g_set_error (error, MITHERM_ERROR, MITHERM_ERROR_INVALID_ARGS,
                  "\"%s\" is no time zone: a name as Europe/Berlin, or +02:00, is wanted.", zone);

@@ -703,6 +703,17 @@ def clock_refuses_what_is_no_time_and_what_has_no_clock():
         world.ctl("clock", "--time=-5", A, expect=2)
 
 
+@case
+def a_zone_is_no_path_that_the_daemon_opens():
+    with World(f"[{A}]\nModel=LYWSD03MMC\n") as world:
+        world.known(A)
+        os.mkfifo(world.dir / "zone")
+        for zone in (world.dir / "zone", "/etc/passwd", "Europe/../../../../etc/passwd", "zone.tab", "leapseconds", "\x1b[2J"):
+            assert "no time zone" in world.ctl("clock", f"--zone={zone}", A, expect=2).err, zone
+        for zone in ("America/Argentina/Buenos_Aires", "Etc/GMT+1", "-03:30", "UTC"):
+            world.ctl("clock", f"--zone={zone}", A)
+
+
 def folder(world, **files):
     path = world.dir / "firmware"
     path.mkdir(exist_ok=True)
