@@ -3,11 +3,13 @@
 
 #include "mitherm-job-private.h"
 
+static void start (MithermJob *self, const GError *error);
+
 static void
 on_info_read (MithermJob *self, const GError *error)
 {
   if (error != NULL)
-    mitherm_job_fail (self, error);
+    mitherm_job_repeat (self, error, start);
   else
     mitherm_job_done (self);
 }
@@ -33,7 +35,7 @@ on_facts_read (MithermJob *self, const GError *error)
 {
   if (error != NULL)
     {
-      mitherm_job_fail (self, error);
+      mitherm_job_repeat (self, error, start);
       return;
     }
   mitherm_job_publish_readout (self);

@@ -12,7 +12,6 @@
 #include "mitherm-sensor.h"
 
 /* A login that the radio spoilt is repeated with the same keys, this often in one job. */
-#define REPEATS_MAX 2
 
 static void try_login (MithermJob *self, const GError *error);
 
@@ -113,21 +112,12 @@ is_wrong_keys (const GError *error)
          || g_error_matches (error, MI_ERROR, MI_ERROR_LOGIN_REFUSED);
 }
 
-static gboolean
-is_transient (const GError *error)
-{
-  return g_error_matches (error, MI_ERROR, MI_ERROR_LINK_LOST)
-         || g_error_matches (error, MI_ERROR, MI_ERROR_TIMEOUT)
-         || g_error_matches (error, MI_ERROR, MI_ERROR_TRANSFER)
-         || g_error_matches (error, MI_ERROR, MI_ERROR_IO);
-}
-
 static void
 on_refused (MithermJob *self, const GError *error)
 {
   g_autoptr (GError) refused = NULL;
 
-  if (is_transient (error) && self->login_repeats < REPEATS_MAX)
+  if (mitherm_job_is_transient (error) && self->login_repeats < MITHERM_JOB_REPEATS_MAX)
     {
       self->login_repeats++;
       mitherm_job_disconnect (self, login_again);
@@ -298,7 +288,7 @@ on_passive_advert (MithermDevice *device, const MithermAdvert *advert, gpointer 
   if (index < 0)
     {
       /* One frame may have been damaged on its way. */
-      if (++self->login_repeats > REPEATS_MAX)
+      if (++self->login_repeats > MITHERM_JOB_REPEATS_MAX)
         mitherm_job_fail_new (self, MITHERM_ERROR_AUTH_FAILED,
                               "No stored bind key opens what the thermometer sends.");
       return;

@@ -622,6 +622,13 @@ link_watch_free (LinkWatch *watch)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (LinkWatch, link_watch_free)
 
+/* "/org/bluez/hci0/dev_A4_C1_38_00_00_01" -> "A4:C1:38:00:00:01" */
+static char *
+address_of (const char *path)
+{
+  return g_strdelimit (g_strdup (strrchr (path, '/') + strlen ("/dev_")), "_", ':');
+}
+
 static void
 on_link_closed (MithermLink *link, LinkWatch *closed)
 {
@@ -630,6 +637,8 @@ on_link_closed (MithermLink *link, LinkWatch *closed)
   MithermAdapter *adapter = find_adapter (self, watch->adapter_path);
 
   mitherm_link_set_state_func (link, NULL, NULL);
+  if (mitherm_link_is_outdated (link))
+    g_hash_table_add (self->stale, address_of (watch->path));
   g_hash_table_remove (self->links, watch->path);
   /* An adapter ends its links before it goes, so this is still the same one. */
   if (adapter != NULL)

@@ -100,6 +100,7 @@ struct _MithermJob
   GPtrArray *login_sets; /* MithermKeySet, in the order in which they are tried */
   guint login_index;
   guint login_repeats;
+  guint repeats;           /* of the whole job */
   gboolean login_explores; /* larger fragments are worth the time */
 
   MithermJobStep register_next;
@@ -140,6 +141,15 @@ void mitherm_job_fail_new (MithermJob *self, MithermError code, const char *form
     G_GNUC_PRINTF (3, 4);
 /* Drops the link, then ends as done. */
 void mitherm_job_done (MithermJob *self);
+
+/* Whether another connection may help. */
+#define MITHERM_JOB_REPEATS_MAX 2
+gboolean mitherm_job_is_transient (const GError *error);
+/*
+ * For a job that has changed nothing yet: drops the link and goes on with @step, if @error is
+ * transient and that was not done too often. Else it fails.
+ */
+void mitherm_job_repeat (MithermJob *self, const GError *error, MithermJobStep step);
 
 /* Steps. Each ends with a call of @next, with an error or NULL. */
 void mitherm_job_connect (MithermJob *self, MithermJobStep next);

@@ -158,6 +158,28 @@ mitherm_job_disconnect (MithermJob *self, MithermJobStep next)
                               on_settled, g_object_ref (self));
 }
 
+gboolean
+mitherm_job_is_transient (const GError *error)
+{
+  return g_error_matches (error, MI_ERROR, MI_ERROR_LINK_LOST)
+         || g_error_matches (error, MI_ERROR, MI_ERROR_TIMEOUT)
+         || g_error_matches (error, MI_ERROR, MI_ERROR_TRANSFER)
+         || g_error_matches (error, MI_ERROR, MI_ERROR_IO);
+}
+
+void
+mitherm_job_repeat (MithermJob *self, const GError *error, MithermJobStep step)
+{
+  if (!mitherm_job_is_transient (error) || self->repeats >= MITHERM_JOB_REPEATS_MAX)
+    {
+      mitherm_job_fail (self, error);
+      return;
+    }
+  self->repeats++;
+  g_debug ("%s: once more after: %s", mitherm_device_get_address (self->device), error->message);
+  mitherm_job_disconnect (self, step);
+}
+
 static void
 on_forgotten (GObject *source, GAsyncResult *result, gpointer user_data)
 {
@@ -294,6 +316,19 @@ take_fact (MithermJob *self, const Fact *fact, GBytes *value)
   *text = clean_text (value);
 }
 
+/* Why nothing else can be read or written: @error then says so. */
+static gboolean
+is_link_lost (MiLink *link, GError **error)
+{
+  if (g_error_matches (*error, MI_ERROR, MI_ERROR_LINK_LOST))
+    return TRUE;
+  if (!mi_link_is_closed (link))
+    return FALSE;
+  g_clear_error (error);
+  g_set_error_literal (error, MI_ERROR, MI_ERROR_LINK_LOST, "The link was lost on the way.");
+  return TRUE;
+}
+
 static void read_next (MithermJob *self, MithermJobStep next);
 
 static void
@@ -311,11 +346,8 @@ on_fact (GObject *source, GAsyncResult *result, gpointer user_data)
     take_fact (self, &facts[self->read_index], value);
   else
     g_debug ("%04x: %s", facts[self->read_index].channel, error->message);
-  if (mi_link_is_closed (MI_LINK (source)))
+  if (is_link_lost (MI_LINK (source), &error))
     {
-      g_clear_error (&error);
-      g_set_error_literal (&error, MITHERM_ERROR, MITHERM_ERROR_LINK_LOST,
-                           "The link was lost while versions were read.");
       mitherm_job_continue (self, next, error);
       return;
     }
@@ -355,17 +387,6 @@ mitherm_job_read_facts (MithermJob *self, MithermJobStep next)
 }
 
 /* One characteristic */
-
-static gboolean
-is_link_lost (MiLink *link, GError **error)
-{
-  if (!mi_link_is_closed (link))
-    return FALSE;
-  g_clear_error (error);
-  g_set_error_literal (error, MITHERM_ERROR, MITHERM_ERROR_LINK_LOST,
-                       "The link was lost on the way.");
-  return TRUE;
-}
 
 static void
 on_value_read (GObject *source, GAsyncResult *result, gpointer user_data)

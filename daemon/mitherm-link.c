@@ -79,6 +79,7 @@ struct _MithermLink
   Channel *channels; /* one per characteristic */
   guint16 att_payload;
   MithermLinkState state;
+  gboolean outdated; /* BlueZ's services are not the thermometer's */
   guint lost_id;
   MithermLinkStateFunc state_func;
   gpointer state_data;
@@ -137,9 +138,21 @@ lost_error (void)
   return g_error_new_literal (MI_ERROR, MI_ERROR_LINK_LOST, "the connection is closed");
 }
 
-/* Translates the error of a D-Bus call; cancellation stays what it is. */
+/* The thermometer has been given other firmware since BlueZ looked: it has no such handle. */
+static gboolean
+is_outdated (const GError *error)
+{
+  const char *code = strstr (error->message, "ATT error: 0x01");
+
+  return code != NULL && !g_ascii_isxdigit (code[strlen ("ATT error: 0x01")]);
+}
+
+/*
+ * Translates the error of a D-Bus call; cancellation stays what it is. Services that are outdated
+ * end the link: the next one finds the right ones.
+ */
 static GError *
-to_mi_error (const GError *error)
+to_mi_error (MithermLink *self, const GError *error)
 {
   GError *result = NULL;
   gboolean timed_out = g_error_matches (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
@@ -152,6 +165,14 @@ to_mi_error (const GError *error)
   verdict = mitherm_bluez_error_classify (error, &code);
   g_dbus_error_strip_remote_error (result);
   result->domain = MI_ERROR;
+  if (is_outdated (error))
+    {
+      g_clear_error (&result);
+      self->outdated = TRUE;
+      return g_error_new_literal (MI_ERROR, MI_ERROR_LINK_LOST,
+                                  "BlueZ knew the services of an earlier firmware; it looks again "
+                                  "at the next connection (ATT error 0x01)");
+    }
   /* Of the errors called Failed only the ATT time-out and "Not connected" mean the link's end. */
   if (verdict == MITHERM_BLUEZ_GONE || timed_out || strstr (error->message, "0x0e") != NULL
       || strcasestr (error->message, "not connected") != NULL)
@@ -233,7 +254,7 @@ on_write_reply (GObject *source, GAsyncResult *result, gpointer user_data)
     self->request_busy = FALSE;
   if (reply == NULL)
     {
-      translated = to_mi_error (error);
+      translated = to_mi_error (self, error);
       g_debug ("%s: write to %04x: %s", self->device_path, pending->gatt->channel, error->message);
     }
   if (pending->task != NULL && translated != NULL)
@@ -262,7 +283,7 @@ on_read_reply (GObject *source, GAsyncResult *result, gpointer user_data)
     data->link->answer_us = g_get_monotonic_time () - data->link->read_us;
   if (reply == NULL)
     {
-      g_autoptr (GError) translated = to_mi_error (error);
+      g_autoptr (GError) translated = to_mi_error (data->link, error);
 
       g_task_return_error (task, g_error_copy (translated));
       drop_if_lost (data->link, translated);
@@ -578,7 +599,7 @@ on_acquired (GObject *source, GAsyncResult *result, gpointer user_data)
       g_debug ("%s: no descriptor for %04x, writing by calls: %s", self->device_path,
                self->bulk->channel, error != NULL ? error->message : "none in the answer");
       self->bulk_mode = BULK_CALLS;
-      translated = error != NULL ? to_mi_error (error) : NULL;
+      translated = error != NULL ? to_mi_error (self, error) : NULL;
     }
   if (translated != NULL)
     drop_if_lost (self, translated);
@@ -826,6 +847,7 @@ on_start_notify_reply (GObject *source, GAsyncResult *result, gpointer user_data
   MithermLink *self = g_task_get_source_object (task);
   Subscribe *subscribe = g_task_get_task_data (task);
   g_autoptr (GError) error = NULL;
+  g_autoptr (GError) translated = NULL;
   g_autoptr (GVariant) reply
       = g_dbus_connection_call_finish (G_DBUS_CONNECTION (source), result, &error);
 
@@ -844,7 +866,9 @@ on_start_notify_reply (GObject *source, GAsyncResult *result, gpointer user_data
                           g_steal_pointer (&task), g_object_unref);
       return;
     }
-  g_task_return_error (task, to_mi_error (error));
+  translated = to_mi_error (self, error);
+  g_task_return_error (task, g_error_copy (translated));
+  drop_if_lost (self, translated);
 }
 
 static void
@@ -1052,6 +1076,12 @@ mitherm_link_set_state_func (MithermLink *self, MithermLinkStateFunc func, gpoin
 
   self->state_func = func;
   self->state_data = user_data;
+}
+
+gboolean
+mitherm_link_is_outdated (MithermLink *self)
+{
+  return self->outdated;
 }
 
 MithermLinkState

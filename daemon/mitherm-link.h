@@ -35,6 +35,8 @@ MithermLink *mitherm_link_new (GDBusConnection *bus, const char *owner, const ch
 
 void mitherm_link_set_state_func (MithermLink *self, MithermLinkStateFunc func, gpointer user_data);
 MithermLinkState mitherm_link_get_state (MithermLink *self);
+/* Whether the device knew a handle not: BlueZ has kept the services of an earlier firmware. */
+gboolean mitherm_link_is_outdated (MithermLink *self);
 
 /* The radio has seen the end: the device disconnected, or its object or bluetoothd has gone. */
 void mitherm_link_lost (MithermLink *self, const char *why);

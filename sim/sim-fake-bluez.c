@@ -310,6 +310,13 @@ on_control (JsonObject *request, gpointer user_data)
       fake_peer_drop_link (peer);
       return sim_control_ok ();
     }
+  if (g_str_equal (what, "outdate"))
+    {
+      for (guint i = 0; i < peer->devices->len; i++)
+        if (peer->devices->pdata[i] != NULL)
+          fake_gatt_outdate (peer->devices->pdata[i]);
+      return sim_control_ok ();
+    }
   if (g_str_equal (what, "advert"))
     return do_advert (peer, request);
   answer = sim_control_answer (peer->sim, sim_now_ms (), request);

@@ -601,6 +601,18 @@ chrc_new (FakeService *service, const SimCharacteristic *info, guint16 handle)
 }
 
 void
+fake_gatt_outdate (FakeDevice *device)
+{
+  for (guint i = 0; device->services != NULL && i < device->services->len; i++)
+    {
+      FakeService *service = device->services->pdata[i];
+
+      for (guint j = 0; j < service->chrcs->len; j++)
+        ((FakeChrc *) service->chrcs->pdata[j])->handle += 0x4000;
+    }
+}
+
+void
 fake_gatt_discover (FakeDevice *device)
 {
   guint n;

@@ -239,6 +239,8 @@ struct _FakeChrc
 
 /* Makes the objects of the device's table as it is now. */
 void fake_gatt_discover (FakeDevice *device);
+/* What was discovered is not where the thermometer has it any more. */
+void fake_gatt_outdate (FakeDevice *device);
 void fake_service_free (FakeService *service);
 /* Subscriptions of clients that stayed are renewed. */
 void fake_gatt_connected (FakeDevice *device);

@@ -385,6 +385,19 @@ def two_thermometers_at_once_both_end_done():
 
 
 @case
+def services_that_bluez_has_kept_from_earlier_are_looked_up_again():
+    with World(f"[{A}]\nModel=LYWSD03MMC\nFirmware=1.0.0_0130\n") as world:
+        world.known(A)
+        world.ctl("activate", A)
+        update = ("update", A, world.file("image.bin", image(text="1.0.0_0131")))
+        for command in (("login", A), ("info", "--read", A), ("clock", A), ("activate", "--force", A), update):
+            world.control(do="outdate", device=A)
+            world.lines.wait(lambda line: "ok" in line)
+            world.ctl(*command)
+        assert world.device_state(A)["version"] == "1.0.0_0131"
+
+
+@case
 def bluez_restart_is_survived():
     with World(ONE) as world:
         world.known(A)
