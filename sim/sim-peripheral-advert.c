@@ -9,15 +9,16 @@
 #define IFACE_MANAGER "org.bluez.LEAdvertisingManager1"
 #define ADVERT_PATH   "/org/mitherm/sim/advertisement"
 /*
- * A virtual controller reports an advertisement once, when it starts or changes: it is renewed at
- * this pace, faster than bluetoothd restarts its scans.
+ * A virtual controller reports an advertisement once, when it starts: it is taken back and
+ * registered again at this pace, faster than bluetoothd restarts its scans. A changed property
+ * would do, too, but bluetoothd 5.66 takes it up without an answer, and crashes when the kernel
+ * refuses it as busy or the advertisement has gone meanwhile.
  */
 #define RENEW_MS 1000
-/*
- * bluetoothd 5.66 writes to freed memory when an advertisement is taken back before the kernel has
- * answered its renewal, and mostly crashes later.
- */
-#define SETTLE_MS 1000
+/* The kernel is busy for a moment after an advertisement was taken back. */
+#define RETRY_MS 250
+/* How long the end of the program waits for the answer to a registration. */
+#define SETTLE_MS 2000
 
 static const char introspection_xml[] = "<node><interface name='org.bluez.LEAdvertisement1'>"
                                         "<method name='Release'/>"
@@ -109,19 +110,6 @@ take_content (Peripheral *self, const SimAdvert *advert)
 }
 
 static void
-renew (Peripheral *self)
-{
-  GVariantBuilder changed;
-
-  self->advert_busy_until = sim_now_ms () + SETTLE_MS;
-  g_variant_builder_init (&changed, G_VARIANT_TYPE_VARDICT);
-  g_variant_builder_add (&changed, "{sv}", "ServiceData", get_service_data (self));
-  g_dbus_connection_emit_signal (self->connection, NULL, ADVERT_PATH,
-                                 "org.freedesktop.DBus.Properties", "PropertiesChanged",
-                                 g_variant_new ("(sa{sv}as)", IFACE_ADVERT, &changed, NULL), NULL);
-}
-
-static void
 on_registered (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   Peripheral *self = user_data;
@@ -132,12 +120,13 @@ on_registered (GObject *source, GAsyncResult *result, gpointer user_data)
   if (reply == NULL)
     {
       self->advert_state = PERIPHERAL_OFF;
-      /* Refused as long as the adapter is off: the renewal tries again. */
-      g_message ("advertisement: %s", error->message);
-      sim_timer_start (self->schedule, &self->renew_timer, sim_now_ms () + RENEW_MS);
+      /* Busy, or the adapter is off. */
+      g_debug ("advertisement: %s", error->message);
+      sim_timer_start (self->schedule, &self->renew_timer, sim_now_ms () + RETRY_MS);
       return;
     }
   self->advert_state = PERIPHERAL_ON;
+  self->renew_at_ms = sim_now_ms () + RENEW_MS;
   peripheral_advertises (self);
   peripheral_advert_update (self);
 }
@@ -180,26 +169,17 @@ peripheral_advert_update (Peripheral *self)
                        && sim_device_get_advert (self->sim, sim_now_ms (), &advert);
 
   if (is_wanted)
-    {
-      take_content (self, &advert);
-      sim_timer_start (self->schedule, &self->renew_timer, sim_now_ms () + RENEW_MS);
-    }
-  else if (self->advert_state == PERIPHERAL_ON && sim_now_ms () < self->advert_busy_until)
-    {
-      sim_timer_start (self->schedule, &self->renew_timer, self->advert_busy_until);
-      return;
-    }
-  else
-    sim_timer_stop (self->schedule, &self->renew_timer);
+    take_content (self, &advert);
   switch (self->advert_state)
     {
     case PERIPHERAL_OFF:
+      sim_timer_stop (self->schedule, &self->renew_timer);
       if (is_wanted)
         start (self);
       break;
     case PERIPHERAL_ON:
-      if (is_wanted)
-        renew (self);
+      if (is_wanted && sim_now_ms () < self->renew_at_ms)
+        sim_timer_start (self->schedule, &self->renew_timer, self->renew_at_ms);
       else
         stop (self);
       break;
@@ -214,8 +194,9 @@ peripheral_advert_update (Peripheral *self)
 void
 peripheral_advert_settle (Peripheral *self)
 {
-  gint64 wait_ms = self->advert_busy_until - sim_now_ms ();
+  gint64 until_ms = sim_now_ms () + SETTLE_MS;
 
-  if (self->advert_state == PERIPHERAL_ON && wait_ms > 0)
-    g_usleep ((gulong) wait_ms * 1000);
+  while (self->advert_state == PERIPHERAL_REGISTERING && sim_now_ms () < until_ms)
+    if (!g_main_context_iteration (NULL, FALSE))
+      g_usleep (G_USEC_PER_SEC / 100);
 }

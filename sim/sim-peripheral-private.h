@@ -52,8 +52,8 @@ struct _Peripheral
   PeripheralState advert_state;
   guint advert_object;
   SimTimer renew_timer;
-  gint64 advert_busy_until; /* ms, a renewal may still be under way */
-  char *name;               /* advertised, also the adapter's alias */
+  gint64 renew_at_ms;
+  char *name; /* advertised, also the adapter's alias */
   guint16 uuid;
   GBytes *data;
 };
