@@ -104,7 +104,9 @@ static void
 print_added (GDBusProxy *proxy)
 {
   print_event ("added", g_dbus_proxy_get_object_path (proxy),
-               g_dbus_proxy_get_interface_name (proxy), output_properties (proxy));
+               g_dbus_proxy_get_interface_name (proxy),
+               MITHERM_DBUS_IS_SENSOR1 (proxy) ? sensor_values (MITHERM_DBUS_SENSOR1 (proxy))
+                                               : output_properties (proxy));
 }
 
 static void

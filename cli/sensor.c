@@ -66,8 +66,8 @@ sensor_trouble (MithermDBusSensor1 *sensor)
   return mitherm_dbus_sensor1_get_stale (sensor) ? "stale" : "";
 }
 
-static GVariant *
-describe_values (MithermDBusSensor1 *sensor)
+GVariant *
+sensor_values (MithermDBusSensor1 *sensor)
 {
   g_autoptr (GVariant) all = g_variant_ref_sink (output_properties (G_DBUS_PROXY (sensor)));
   GVariantBuilder builder;
@@ -102,6 +102,6 @@ sensor_describe (MithermDBusDevice1 *device, MithermDBusSensor1 *sensor)
   while (g_variant_iter_loop (&iter, "{&sv}", &name, &value))
     g_variant_builder_add (&builder, "{sv}", name, value);
   if (sensor != NULL)
-    g_variant_builder_add (&builder, "{sv}", "Sensor", describe_values (sensor));
+    g_variant_builder_add (&builder, "{sv}", "Sensor", sensor_values (sensor));
   return g_variant_builder_end (&builder);
 }

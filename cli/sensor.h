@@ -20,5 +20,7 @@ const char *sensor_trouble (MithermDBusSensor1 *sensor);
  * been heard is null there.
  */
 GVariant *sensor_describe (MithermDBusDevice1 *device, MithermDBusSensor1 *sensor);
+/* Those of Sensor1 alone. */
+GVariant *sensor_values (MithermDBusSensor1 *sensor);
 
 G_END_DECLS

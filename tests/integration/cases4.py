@@ -518,6 +518,18 @@ def monitor_prints_json_lines_in_a_pipe():
 
 
 @case
+def monitor_tells_what_was_not_heard_as_null():
+    with World(silent(A)) as world:
+        world.known(A)
+        later = threading.Timer(2, forge, (world, A, "181a", "00" * 11))  # encrypted, and there is no key
+        later.start()
+        added = monitor_lines(world, lambda line: line.get("interface") == "org.mitherm.Sensor1")[-1]
+        values = {name: added["properties"][name] for name in ("Temperature", "Humidity", "Battery", "Voltage")}
+        assert set(values.values()) == {None}, values
+        assert added["properties"]["Dropped"] == {"no_key": 1}, added
+
+
+@case
 def monitor_shows_a_live_table_on_a_terminal():
     with World(silent(B) + f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.8\nAdvert=pvvx\nInterval=200\n") as world:
         world.known(A, B)
