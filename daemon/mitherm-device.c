@@ -295,7 +295,10 @@ mitherm_device_keys_changed (MithermDevice *self)
       mark (self, PROP_HAS_KEYS);
     }
   if (self->sensor != NULL)
-    mitherm_sensor_keys_changed (self->sensor);
+    {
+      mitherm_sensor_keys_changed (self->sensor);
+      mitherm_manager_emit_later (self->manager, self);
+    }
   save_facts (self);
 }
 

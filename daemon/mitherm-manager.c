@@ -216,13 +216,17 @@ trim_soon (MithermManager *self)
     self->trim_source = g_timeout_add (TRIM_MS, on_trim, self);
 }
 
+void
+mitherm_manager_emit_later (MithermManager *self, MithermDevice *device)
+{
+  if (!self->stopped)
+    mitherm_news_later (self->news, device);
+}
+
 static void
 on_stale (MithermDevice *device, gpointer user_data)
 {
-  MithermManager *self = user_data;
-
-  if (!self->stopped)
-    mitherm_news_later (self->news, device);
+  mitherm_manager_emit_later (user_data, device);
 }
 
 static void

@@ -104,6 +104,8 @@ void mitherm_manager_export_job (MithermManager *self, const char *path,
 void mitherm_manager_drop_job (MithermManager *self, MithermJob *job);
 /* Calls mitherm_device_emit() from the main loop. */
 void mitherm_manager_emit_soon (MithermManager *self, MithermDevice *device);
+/* Calls mitherm_device_flush() now or when it is @device's turn. */
+void mitherm_manager_emit_later (MithermManager *self, MithermDevice *device);
 /* @device has become a sensor. */
 void mitherm_manager_show_sensor (MithermManager *self, MithermDevice *device);
 MithermSensorWatch *mitherm_manager_get_watch (MithermManager *self);

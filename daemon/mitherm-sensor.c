@@ -281,7 +281,7 @@ look_up_key (MithermSensor *self)
 void
 mitherm_sensor_keys_changed (MithermSensor *self)
 {
-  self->key_known = FALSE;
+  look_up_key (self);
 }
 
 MithermOpens

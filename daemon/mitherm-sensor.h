@@ -44,7 +44,7 @@ void mitherm_sensor_free (MithermSensor *self);
  *   holds values
  */
 GVariant *mitherm_sensor_heard (MithermSensor *self, const MithermAdvert *advert);
-/* The stored keys have changed: the bind key is looked up again. */
+/* The stored keys have changed: the bind key is looked up again, and KeyState may have changed. */
 void mitherm_sensor_keys_changed (MithermSensor *self);
 
 /* Whether there is something to show: a value, or an advertisement that had to be dropped. */

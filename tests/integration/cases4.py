@@ -223,6 +223,20 @@ def a_key_changed_by_somebody_else_is_a_mismatch():
 
 
 @case
+def a_mismatch_is_over_when_the_keys_are_forgotten():
+    with World(silent(A)) as world:
+        world.known(A)
+        give_keys(world, (A, OTHER_KEY))
+        for i in range(4):
+            forge(world, A, "181a", f"{i:02x}" + "00" * 10)
+        world.until(lambda: (sensor(world) or {}).get("KeyState") == "mismatch")
+        signals = Signals(world)
+        world.ctl("keys", "forget", A)
+        assert sensor(world)["KeyState"] == "none"
+        world.until(lambda: any("'KeyState': <'none'>" in line for _, line in signals.changes(A, "Sensor1")), 5)
+
+
+@case
 def replayed_advertisements_are_dropped_and_counted():
     with World(BOUND + "Interval=100\n") as world:
         world.known(A)
