@@ -266,8 +266,30 @@ typedef struct
 {
   char *version;
   char *accept;
+  char *transport;
+  int window;
   gboolean activate;
+  gboolean detach;
 } UpdateOptions;
+
+static void
+add_update_options (GVariantDict *options, const UpdateOptions *given)
+{
+  if (given->version != NULL)
+    g_variant_dict_insert (options, "version", "s", given->version);
+  if (given->activate)
+    g_variant_dict_insert (options, "activate", "b", TRUE);
+  if (given->accept != NULL)
+    {
+      g_auto (GStrv) risks = g_strsplit (given->accept, ",", -1);
+
+      g_variant_dict_insert (options, "accept", "^as", risks);
+    }
+  if (given->window > 0)
+    g_variant_dict_insert (options, "window", "u", (guint) given->window);
+  if (given->transport != NULL)
+    g_variant_dict_insert (options, "transport", "s", given->transport);
+}
 
 static ExitStatus
 catalog_update (App *app, const char *name, const UpdateOptions *given)
@@ -278,23 +300,16 @@ catalog_update (App *app, const char *name, const UpdateOptions *given)
   GError *error = NULL;
   ExitStatus status;
 
+  if (given->window < 0)
+    return app_usage (&cmd_catalog, "--window is negative");
   device = app_find_device (app, name, &status);
   if (device == NULL)
     return status;
-  if (given->version != NULL)
-    g_variant_dict_insert (&options, "version", "s", given->version);
-  if (given->activate)
-    g_variant_dict_insert (&options, "activate", "b", TRUE);
-  if (given->accept != NULL)
-    {
-      g_auto (GStrv) risks = g_strsplit (given->accept, ",", -1);
-
-      g_variant_dict_insert (&options, "accept", "^as", risks);
-    }
+  add_update_options (&options, given);
   if (!mitherm_dbus_device1_call_update_from_catalog_sync (device, g_variant_dict_end (&options),
                                                            CALL_FLAGS, -1, &job, NULL, &error))
     return app_report (app, error);
-  return app_follow_job (app, job);
+  return app_take_job (app, job, given->detach);
 }
 
 static ExitStatus
@@ -307,6 +322,12 @@ run_catalog (App *app, int argc, char **argv)
           { "activate", 'a', 0, G_OPTION_ARG_NONE, &given.activate,
             "update: register first if it is not bound", NULL },
           { "accept", 0, 0, G_OPTION_ARG_STRING, &given.accept, "update: risks taken", "RISK,..." },
+          { "window", 0, 0, G_OPTION_ARG_INT, &given.window, "update: blocks between two reads (8)",
+            "BLOCKS" },
+          { "transport", 0, 0, G_OPTION_ARG_STRING, &given.transport,
+            "update: auto, telink or mible", "NAME" },
+          { "detach", 'd', 0, G_OPTION_ARG_NONE, &given.detach,
+            "update: print the job and do not wait for it", NULL },
           G_OPTION_ENTRY_NULL };
   const char *verb;
   ExitStatus status;
@@ -326,6 +347,7 @@ run_catalog (App *app, int argc, char **argv)
                         "catalog takes list, add DIR|FILE, remove SHA256 or update [DEV]");
   g_free (given.version);
   g_free (given.accept);
+  g_free (given.transport);
   return status;
 }
 

@@ -787,6 +787,20 @@ def catalogue_offers_what_is_newer_and_updates_from_it():
 
 
 @case
+def catalogue_update_has_the_options_of_update():
+    with World(BOUND) as world:
+        world.known(A)
+        give_keys(world, (A, BIND_KEY))
+        world.ctl("info", "--read", A)
+        world.ctl("catalog", "add", world.file("a.bin", image(text="1.0.0_0140")))
+        for wrong in ("--window=-1", "--window=999999", "--transport=pigeon"):
+            world.ctl("catalog", "update", wrong, A, expect=2)
+        job = world.ctl("catalog", "update", "--window=16", "--transport=telink", "--detach", A).out.strip()
+        assert "/org/mitherm/job/" in job, job
+        world.until(lambda: world.device_state(A)["version"] == "1.0.0_0140")
+
+
+@case
 def catalogue_heeds_an_index_and_distrusts_it():
     with World(f"[{A}]\nModel=LYWSD03MMC\nFirmware=V5.7\n") as world:
         world.known(A)
