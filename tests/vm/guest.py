@@ -84,5 +84,14 @@ def restart_bluetoothd(guest, *, experimental, sig=signal.SIGTERM):
     guest.until(lambda: all(adapter_property("Powered", name) == "b true" for name in ("hci0", "hci1")))
 
 
+def breakage():
+    """What has ended in the guest by itself, "" if nothing: BlueZ and its kernel have faults of their own that both
+    sides on one machine bring out (use after free of an advertisement, of an L2CAP channel)."""
+    if not bluetoothd_command():
+        return "bluetoothd ended by itself"
+    told = subprocess.run(["dmesg"], capture_output=True, text=True, check=False).stdout
+    return "the kernel has a fault" if "kernel BUG" in told or "Oops:" in told else ""
+
+
 def is_experimental():
     return "-E" in (bluetoothd_command() or [])
