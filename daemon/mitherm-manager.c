@@ -219,7 +219,8 @@ trim_soon (MithermManager *self)
 void
 mitherm_manager_emit_later (MithermManager *self, MithermDevice *device)
 {
-  if (!self->stopped)
+  /* One that has gone may end before its turn comes. */
+  if (!self->stopped && mitherm_device_check_known (device, NULL))
     mitherm_news_later (self->news, device);
 }
 

@@ -939,6 +939,32 @@ test_no_job_of_gone (Fixture *f, gconstpointer data)
   g_assert_error (error, MITHERM_ERROR, MITHERM_ERROR_NOT_FOUND);
 }
 
+/* One that has gone may live on in a job that can still be read, or in a call. */
+static void
+test_gone_has_no_news (Fixture *f, gconstpointer data)
+{
+  gint64 until = g_get_monotonic_time () + 6 * G_USEC_PER_SEC;
+  g_autoptr (MithermDevice) gone = NULL;
+  GList *link;
+
+  f->config.stale_s = 2;
+  restart_manager (f);
+  sim_radio_advertise (f->radio, NULL, NULL);
+  gone = g_object_ref (device (f, ONE));
+  g_assert_true (mitherm_device_is_sensor (gone));
+  mitherm_manager_set_expiry (f->manager, 1);
+  link = mitherm_device_get_news_link (gone);
+  while (g_get_monotonic_time () < until)
+    {
+      /* It keeps the others' turns going. */
+      sim_radio_advertise (f->radio, TWO, "hci0");
+      spin_ms (5);
+      if (mitherm_manager_find_device (f->manager, ONE) == NULL)
+        g_assert_true (link->prev == NULL && link->next == NULL);
+    }
+  g_assert_null (mitherm_manager_find_device (f->manager, ONE));
+}
+
 static void
 test_restart (Fixture *f, gconstpointer data)
 {
@@ -1042,6 +1068,8 @@ main (int argc, char **argv)
   ADD ("/queue/one-job-for-each-thermometer", two, test_one_job_each);
   ADD ("/device/leaves-when-silent-unless-keys", two, test_expiry);
   ADD ("/device/that-has-gone-gets-no-job", two, test_no_job_of_gone);
+  ADD ("/device/that-has-gone-has-no-news",
+       STOCK (ONE) "Advert=atc1441\n" STOCK (TWO) "Advert=atc1441\n", test_gone_has_no_news);
   ADD ("/device/with-keys-survives-a-restart", two, test_restart);
   ADD ("/manager/stops-in-the-middle-of-a-job", STOCK (ONE), test_stop_in_the_middle);
   return g_test_run ();
