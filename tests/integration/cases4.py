@@ -439,7 +439,7 @@ def properties_change_once_a_second_and_every_measurement_is_signalled():
             assert len(measured) >= 0.8 * duration / 0.05, (len(measured), duration)
             assert 2 <= len(signals.changes(address, "Sensor1")), len(changed)
             assert 1 <= len(signals.changes(address, "Device1")), len(changed)
-            assert len(changed) <= duration + 1, (len(changed), duration)
+            assert len(changed) <= duration + 2, (len(changed), duration)  # one at each end, and what is read late
             times = [t for t, _ in changed]
             assert min(b - a for a, b in zip(times, times[1:])) > 0.7, times  # a loaded machine reads late
 

@@ -100,7 +100,8 @@ class Other:
     def __init__(self, guest, *settings):
         self.child = guest.spawn("other", ["bluetoothctl"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.guest = guest
-        self.say("select 00:AA:01:00:00:00", "menu scan", "clear", *settings, "back", "scan on")
+        self.say("select 00:AA:01:00:00:00", "menu scan", "clear", *settings, "back")
+        self.insist("scan on")
 
     def say(self, *lines):
         for line in lines:
@@ -108,8 +109,14 @@ class Other:
             self.child.stdin.write(line + "\n")
             self.child.stdin.flush()
 
+    def insist(self, line):
+        """bluetoothd refuses while it starts or stops a scan for somebody else."""
+        for _ in range(3):
+            self.say(line)
+            time.sleep(1)
+
     def stop_scanning(self):
-        self.say("scan off")
+        self.insist("scan off")
 
     def end(self):
         self.guest.stop(self.child)
