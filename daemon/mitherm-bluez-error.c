@@ -25,6 +25,7 @@ static const BluezError bluez_errors[] = {
   { "org.bluez.Error.Failed", "le-connection-", MITHERM_BLUEZ_TRANSIENT, MITHERM_ERROR_LINK_LOST },
   { "org.bluez.Error.Failed", "br-connection-", MITHERM_BLUEZ_TRANSIENT, MITHERM_ERROR_LINK_LOST },
   { "org.bluez.Error.Failed", "ATT error: 0x0e", MITHERM_BLUEZ_TRANSIENT, MITHERM_ERROR_LINK_LOST },
+  { "org.bluez.Error.Failed", "ATT error: 0x01", MITHERM_BLUEZ_OUTDATED, MITHERM_ERROR_PROTOCOL },
   { "org.bluez.Error.Failed", "ATT error", MITHERM_BLUEZ_FATAL, MITHERM_ERROR_PROTOCOL },
   { "org.bluez.Error.Failed", NULL, MITHERM_BLUEZ_TRANSIENT, MITHERM_ERROR_LINK_LOST },
   { "org.bluez.Error.InProgress", NULL, MITHERM_BLUEZ_BUSY, MITHERM_ERROR_BUSY },

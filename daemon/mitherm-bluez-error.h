@@ -13,6 +13,7 @@ typedef enum
   MITHERM_BLUEZ_BUSY,      /* another client is at work: again after 1 s or more */
   MITHERM_BLUEZ_GONE,      /* object, adapter or bluetoothd is away: again when it is back */
   MITHERM_BLUEZ_FINE,      /* what was asked for is so already */
+  MITHERM_BLUEZ_OUTDATED,  /* BlueZ has kept services of an earlier firmware */
 } MithermBluezVerdict;
 
 /**

@@ -138,15 +138,6 @@ lost_error (void)
   return g_error_new_literal (MI_ERROR, MI_ERROR_LINK_LOST, "the connection is closed");
 }
 
-/* The thermometer has been given other firmware since BlueZ looked: it has no such handle. */
-static gboolean
-is_outdated (const GError *error)
-{
-  const char *code = strstr (error->message, "ATT error: 0x01");
-
-  return code != NULL && !g_ascii_isxdigit (code[strlen ("ATT error: 0x01")]);
-}
-
 /*
  * Translates the error of a D-Bus call; cancellation stays what it is. Services that are outdated
  * end the link: the next one finds the right ones.
@@ -165,7 +156,7 @@ to_mi_error (MithermLink *self, const GError *error)
   verdict = mitherm_bluez_error_classify (error, &code);
   g_dbus_error_strip_remote_error (result);
   result->domain = MI_ERROR;
-  if (is_outdated (error))
+  if (verdict == MITHERM_BLUEZ_OUTDATED)
     {
       g_clear_error (&result);
       self->outdated = TRUE;
