@@ -328,11 +328,7 @@ is_interrupted (MithermJob *self, const GError *error)
 {
   if (is_end_sent (self->procedure))
     return FALSE;
-  return g_error_matches (error, MI_ERROR, MI_ERROR_LINK_LOST)
-         || g_error_matches (error, MI_ERROR, MI_ERROR_TIMEOUT)
-         || g_error_matches (error, MI_ERROR, MI_ERROR_TRANSFER)
-         || g_error_matches (error, MI_ERROR, MI_ERROR_IO)
-         || g_error_matches (error, MI_ERROR, MI_ERROR_OTA);
+  return mitherm_job_is_transient (error) || g_error_matches (error, MI_ERROR, MI_ERROR_OTA);
 }
 
 static void

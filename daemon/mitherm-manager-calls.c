@@ -4,7 +4,6 @@
 #include "mitherm-manager-private.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "mitherm-device.h"
 #include "mitherm-error.h"
@@ -277,7 +276,6 @@ static gboolean
 read_handles (GDBusMethodInvocation *invocation, GVariant *handles, GPtrArray *files,
               GError **error)
 {
-  GDBusMessage *message = g_dbus_method_invocation_get_message (invocation);
   gsize n = g_variant_n_children (handles);
 
   if (n == 0 || n > CATALOG_FILES_MAX)
@@ -290,12 +288,8 @@ read_handles (GDBusMethodInvocation *invocation, GVariant *handles, GPtrArray *f
   for (gsize i = 0; i < n; i++)
     {
       g_autoptr (GVariant) handle = g_variant_get_child_value (handles, i);
-      int fd = mitherm_file_get_fd (g_dbus_message_get_unix_fd_list (message),
-                                    g_variant_get_handle (handle), error);
-      GBytes *bytes = fd >= 0 ? mitherm_file_read (fd, "image", error) : NULL;
+      GBytes *bytes = mitherm_file_take (invocation, g_variant_get_handle (handle), "image", error);
 
-      if (fd >= 0)
-        close (fd);
       if (bytes == NULL)
         return FALSE;
       g_ptr_array_add (files, bytes);
