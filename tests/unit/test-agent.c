@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
+#include "bus.h"
 #include "mitherm-agent.h"
 
 #include <fcntl.h>
@@ -320,20 +321,6 @@ on_call (GDBusConnection *connection, const char *sender, const char *path, cons
   g_dbus_method_invocation_return_value (invocation, NULL);
 }
 
-static GDBusConnection *
-connect_bus (Fixture *f)
-{
-  g_autoptr (GError) error = NULL;
-  GDBusConnection *connection = g_dbus_connection_new_for_address_sync (
-      g_test_dbus_get_bus_address (f->bus),
-      G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT
-          | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION,
-      NULL, NULL, &error);
-
-  g_assert_no_error (error);
-  return connection;
-}
-
 static void
 export_agent (Client *client, const char *path)
 {
@@ -350,11 +337,11 @@ set_up (Fixture *f, gconstpointer data)
 {
   f->bus = g_test_dbus_new (G_TEST_DBUS_NONE);
   g_test_dbus_up (f->bus);
-  f->daemon = connect_bus (f);
+  f->daemon = bus_connect (f->bus);
   f->agents = mitherm_agents_new (f->daemon);
   for (gsize i = 0; i < G_N_ELEMENTS (f->clients); i++)
     {
-      f->clients[i].connection = connect_bus (f);
+      f->clients[i].connection = bus_connect (f->bus);
       f->clients[i].pipe = -1;
       export_agent (&f->clients[i], AGENT_PATH);
       export_agent (&f->clients[i], AGENT_PATH "2");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
+#include "bus.h"
 #include "mitherm-auth.h"
 
 #include <unistd.h>
@@ -46,20 +47,6 @@ typedef struct
   gboolean done;
   GError *error;
 } Fixture;
-
-static GDBusConnection *
-connect_bus (Fixture *f)
-{
-  g_autoptr (GError) error = NULL;
-  GDBusConnection *connection = g_dbus_connection_new_for_address_sync (
-      g_test_dbus_get_bus_address (f->bus),
-      G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT
-          | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION,
-      NULL, NULL, &error);
-
-  g_assert_no_error (error);
-  return connection;
-}
 
 static void
 changed (GDBusMethodInvocation *invocation, GObject *object)
@@ -121,7 +108,7 @@ start_polkit (Fixture *f)
 {
   g_autoptr (GVariant) reply = NULL;
 
-  f->polkit = connect_bus (f);
+  f->polkit = bus_connect (f->bus);
   export(f->polkit, polkit_xml, "/org/freedesktop/PolicyKit1/Authority", &polkit_vtable, f);
   reply = g_dbus_connection_call_sync (f->polkit, "org.freedesktop.DBus", "/org/freedesktop/DBus",
                                        "org.freedesktop.DBus", "RequestName",
@@ -135,8 +122,8 @@ set_up (Fixture *f, gconstpointer data)
 {
   f->bus = g_test_dbus_new (G_TEST_DBUS_NONE);
   g_test_dbus_up (f->bus);
-  f->service = connect_bus (f);
-  f->caller = connect_bus (f);
+  f->service = bus_connect (f->bus);
+  f->caller = bus_connect (f->bus);
   export(f->service, guarded_xml, PATH, &guarded_vtable, f);
   f->auth = mitherm_auth_new (f->service, MITHERM_AUTH_POLKIT);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
+#include "bus.h"
 #include "mitherm-tree.h"
 
 #include <glib/gstdio.h>
@@ -57,20 +58,6 @@ foreach_none (GFunc func, gpointer func_data, gpointer data)
 {
 }
 
-static GDBusConnection *
-connect_bus (Fixture *f)
-{
-  g_autoptr (GError) error = NULL;
-  GDBusConnection *connection = g_dbus_connection_new_for_address_sync (
-      g_test_dbus_get_bus_address (f->dbus),
-      G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT
-          | G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION,
-      NULL, NULL, &error);
-
-  g_assert_no_error (error);
-  return connection;
-}
-
 static void
 set_up (Fixture *f, gconstpointer data)
 {
@@ -79,8 +66,8 @@ set_up (Fixture *f, gconstpointer data)
 
   f->dbus = g_test_dbus_new (G_TEST_DBUS_NONE);
   g_test_dbus_up (f->dbus);
-  f->server = connect_bus (f);
-  f->client = connect_bus (f);
+  f->server = bus_connect (f->dbus);
+  f->client = bus_connect (f->dbus);
   f->dir = g_dir_make_tmp ("mitherm-tree-XXXXXX", NULL);
   f->store = mitherm_store_new (f->dir, &error);
   g_assert_no_error (error);
